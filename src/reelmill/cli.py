@@ -1,0 +1,70 @@
+"""The command line: reelmill generate | preset | record | ui."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reelmill.errors import UserError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Captioned clips in, a text-to-video model with its evidence out.")
+
+
+def main() -> None:
+    """Run a command; a user's fault is told in its own words, with status 1."""
+    try:
+        app()
+    except UserError as error:
+        sys.exit(f"reelmill: {error}")
+
+
+@app.command()
+def generate(
+    prompt: Annotated[str, typer.Option(help="What the video shows.")],
+    output: Annotated[Path, typer.Option(help="The MP4 to write.")],
+    checkpoint: Annotated[Path | None, typer.Option(help="A pipeline's directory; models/pipeline if there is one.")] = None,
+    num_frames: Annotated[int | None, typer.Option("--num-frames", "--num_frames", help="8k + 1; as trained by default.")] = None,
+    resolution: Annotated[int | None, typer.Option(help="Both sides in pixels; as trained by default.")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", "--num-inference-steps", "--num_inference_steps", help="Sampling steps.")] = None,
+    guidance_scale: Annotated[float | None, typer.Option("--guidance-scale", "--guidance_scale", help="1: none.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
+    fps: Annotated[int, typer.Option(help="Frames a second of the MP4.")] = 8,
+) -> None:
+    """Generate one video from a prompt."""
+    from reelmill.single import generate_one
+
+    print(generate_one(prompt, output, checkpoint, num_frames, resolution, steps, guidance_scale, seed, fps))
+
+
+@app.command()
+def preset(name: Annotated[str, typer.Argument(help="The preset; without it they are listed.")] = "") -> None:
+    """Write the settings of a named preset to params.yaml."""
+    from reelmill.presets import names, write_preset
+
+    if not name:
+        print("\n".join(names()))
+        return
+    write_preset(name)
+    print(f"params.yaml: preset {name}")
+
+
+@app.command()
+def record() -> None:
+    """Tag the MLflow run of this workspace with dvc.lock's hash, and send what was not sent."""
+    from reelmill import tracking
+    from reelmill.config import load_params
+
+    print(tracking.record(load_params()))
+
+
+@app.command()
+def ui(port: Annotated[int, typer.Option(min=0, max=65535, help="On 127.0.0.1.")] = 5000) -> None:
+    """Show the experiments in MLflow's pages, on loopback."""
+    from reelmill import tracking
+
+    tracking.serve(port)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""Device, precision and determinism, decided by what the hardware has and never by a clock."""
+
+import random
+from contextlib import AbstractContextManager, nullcontext
+
+import numpy as np
+import torch
+
+from reelmill.config import Device, Precision
+from reelmill.errors import UserError
+from reelmill.storage import hash_value
+
+
+def choose_device(device: Device) -> torch.device:
+    """The device that a setting means. Raises `UserError` for ``cuda`` where there is none."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("device: cuda: this machine's torch sees no GPU. Set device: auto or cpu, or install a CUDA build of torch (see the README).")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(device)
+
+
+def has_fast_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies bf16 matrices in hardware.
+
+    Asked of the hardware and not timed: a timing would make the bytes depend on the machine's load.
+    """
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager:
+    """bf16 autocast where it is wanted and, with ``auto``, where the hardware has it."""
+    if precision == "fp32" or (precision == "auto" and not has_fast_bf16(device)):
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def make_deterministic() -> None:
+    """Deterministic kernels; what has none raises instead of varying.
+
+    On a GPU this costs speed (mostly in the convolutions' gradients) and needs
+    ``CUBLAS_WORKSPACE_CONFIG=:4096:8``, which the stages set.
+    """
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+
+
+def generator(*key: object) -> torch.Generator:
+    """A CPU generator that is a function of its key, such as (seed, "noise", step)."""
+    return torch.Generator().manual_seed(int(hash_value(list(key))[:15], 16))
+
+
+def seed_all(*key: object) -> None:
+    """Seed the global generators, for library code that initialises weights from them."""
+    seed = int(hash_value(list(key))[:8], 16)
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)

@@ -1,0 +1,307 @@
+"""params.yaml, read in one place into frozen typed sections.
+
+A function gets the section it needs, never the whole. Every rule that ties settings together
+is checked here, before anything is loaded or trained.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from reelmill.errors import UserError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(ge=1)]
+Range = tuple[float, float]
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["auto", "bf16", "fp32"]
+
+
+class Section(BaseModel):
+    """A frozen section: unknown keys are refused, so no setting is accepted and ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Samples(Section):
+    """Drawn clips (stage make-samples). Lengths are shares of the frame's side."""
+
+    seed: int
+    num_train_clips: Positive
+    num_validation_clips: Positive
+    num_test_clips: Positive
+    num_frames: Annotated[int, Field(ge=5)]
+    resolution_px: Annotated[int, Field(ge=32, le=512)]
+    fps: Positive
+    shapes: list[Literal["circle", "square", "triangle", "line"]]
+    colors: list[Literal["red", "green", "blue", "yellow", "magenta", "cyan", "white", "orange"]]
+    motions: list[
+        Literal["right", "left", "down", "up", "expanding", "shrinking", "clockwise", "counterclockwise"]
+    ]
+    size_range: Range
+    line_length_range: Range
+    travel_range: Range
+    growth_range: Range
+    rotation_range_deg: Range
+    background_range: Range
+    test_share: Share
+    validation_share: Share
+
+    @model_validator(mode="after")
+    def _ranges_ascend(self):
+        ranges = [key for key in type(self).model_fields if "_range" in key]
+        for key in ranges:
+            low, high = getattr(self, key)
+            if low > high:
+                raise ValueError(f"{key}: the lower end {low} is above the upper end {high}")
+        for key in ("shapes", "colors", "motions"):
+            values = getattr(self, key)
+            if len(set(values)) != len(values) or len(values) < 2:
+                raise ValueError(f"{key}: at least two values, none twice; got {values}")
+        return self
+
+
+class Expectation(Section):
+    """One rule of the data gate on one column of the clip table. ``level: off`` disables it."""
+
+    level: Literal["error", "warning", "off"]
+    min: float | None = None
+    max: float | None = None
+
+
+class Expectations(Section):
+    """The data gate (stage validate-data): bounds per measurement, and the level of each."""
+
+    num_frames: Expectation
+    side_px: Expectation
+    duration_s: Expectation
+    brightness: Expectation
+    contrast: Expectation
+    sharpness: Expectation
+    motion: Expectation
+    frozen_share: Expectation
+    black_share: Expectation
+    caption_length: Expectation
+    duplicate: Expectation
+
+
+class Data(Section):
+    """Which clips, and how recordings become clips (stage validate-data)."""
+
+    source: Literal["samples", "videos", "mix"]
+    samples_weight: Share
+    license: str
+    height_px: Annotated[int, Field(ge=32, le=2048)]
+    width_px: Annotated[int, Field(ge=32, le=2048)]
+    num_frames: Positive
+    fps: Annotated[float, Field(gt=0, le=120)]
+    resize: Literal["crop", "pad", "stretch"]
+    window_stride_frames: Positive
+    max_windows: Positive
+    scene_threshold: Annotated[float, Field(gt=0)]
+    seed: int
+    validation_share: Share
+    test_share: Share
+    expectations: Expectations
+
+
+class Phase(Section):
+    """A part of the autoencoder's training on clips of this many frames."""
+
+    frames: Positive
+    steps: Annotated[int, Field(ge=0)]
+    batch_size: Positive
+
+
+class Autoencoder(Section):
+    """The 3D causal autoencoder (stage fit-autoencoder)."""
+
+    source: str | None
+    subfolder: str | None
+    latent_channels: Positive
+    block_out_channels: list[Positive]
+    layers_per_block: Positive
+    temporal_compression: Literal[1, 2, 4]
+    phases: list[Phase]
+    max_clips: Positive
+    learning_rate: Annotated[float, Field(gt=0)]
+    warmup_steps: Annotated[int, Field(ge=0)]
+    l1_weight: Annotated[float, Field(ge=0)]
+    kl_weight: Annotated[float, Field(ge=0)]
+    save_every_steps: Positive
+    seed: int
+    precision: Precision
+    device: Device
+
+    @property
+    def spatial_compression(self) -> int:
+        """Pixels per latent along height and width: every block but the last halves both."""
+        return 2 ** (len(self.block_out_channels) - 1)
+
+
+class Encode(Section):
+    """Latents and captions made once (stage encode)."""
+
+    shard_clips: Positive
+    batch_size: Positive
+    vocabulary_size: Annotated[int, Field(ge=64)]
+    precision: Precision
+    device: Device
+
+
+class TextEncoder(Section):
+    """T5: ``source: null`` is made from scratch and trained along; a path or hub id is frozen."""
+
+    source: str | None
+    subfolder: str | None
+    width: Positive
+    num_layers: Positive
+    num_heads: Positive
+    max_tokens: Positive
+    short_tokens: Positive
+    long_share: Share
+
+
+class Model(Section):
+    """The transformer and its text encoder."""
+
+    family: Literal["cogvideox"]
+    num_layers: Annotated[int, Field(ge=1, le=64)]
+    num_attention_heads: Annotated[int, Field(ge=1, le=64)]
+    attention_head_dim: Annotated[int, Field(ge=16)]
+    patch_size: Literal[1, 2, 4]
+    time_embed_dim: Positive
+    text_encoder: TextEncoder
+
+
+class Train(Section):
+    """Training of the transformer (stage train). The schedule counts optimizer steps."""
+
+    objective: Literal["flow", "v_prediction"]
+    timestep_sampling: Literal["uniform", "logit_normal"]
+    loss_weighting: Literal["none", "min_snr"]
+    epochs: Positive
+    batch_size: Positive
+    gradient_accumulation_steps: Positive
+    optimizer: Literal["muon", "adamw"]
+    learning_rate: Annotated[float, Field(gt=0)]
+    adamw_learning_rate: Annotated[float, Field(gt=0)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    warmup_steps: Annotated[int, Field(ge=0)]
+    schedule: Literal["constant", "linear", "cosine"]
+    max_grad_norm: Annotated[float, Field(gt=0)]
+    caption_dropout: Share
+    ema_decay: Annotated[float, Field(ge=0, lt=1)]
+    validation_clips: Positive
+    validate_every_steps: Annotated[int, Field(ge=0)]
+    save_every_steps: Positive
+    keep_checkpoints: Positive
+    preview_every_steps: Annotated[int, Field(ge=0)]
+    preview_prompts: list[str]
+    seed: int
+    precision: Precision
+    device: Device
+
+
+class Sampling(Section):
+    """How videos are sampled: written into the model card, used by previews and generate."""
+
+    scheduler: Literal["unipc", "dpmsolver", "ddim"]
+    num_inference_steps: Positive
+    guidance_scale: Annotated[float, Field(ge=1)]
+    fps: Positive
+
+
+class Generate(Section):
+    """The evaluated videos (stage generate)."""
+
+    prompts: list[str]
+    num_seen: Annotated[int, Field(ge=0)]
+    num_held_out: Annotated[int, Field(ge=0)]
+    seeds: list[int]
+    batch_size: Positive
+    precision: Precision
+    device: Device
+
+
+class Evaluate(Section):
+    """Evidence (stage evaluate)."""
+
+    clip_model: str | None
+    num_calibration_clips: Positive
+    loss_clips: Positive
+    confidence: Annotated[float, Field(gt=0.5, lt=1)]
+    seed: int
+    device: Device
+
+
+class Tracking(Section):
+    """MLflow. ``MLFLOW_TRACKING_URI`` overrides where the store is."""
+
+    experiment: str
+    flush_every_s: Annotated[float, Field(gt=0)]
+
+
+class Params(Section):
+    """The whole params.yaml."""
+
+    samples: Samples
+    data: Data
+    autoencoder: Autoencoder
+    encode: Encode
+    model: Model
+    train: Train
+    sampling: Sampling
+    generate: Generate
+    evaluate: Evaluate
+    tracking: Tracking
+
+    @model_validator(mode="after")
+    def _rules_between_sections(self):
+        from reelmill.rules import check_rules
+
+        check_rules(self)
+        return self
+
+
+def load_params(path: Path = Path("params.yaml")) -> Params:
+    """Read and check every setting.
+
+    Raises:
+        UserError: naming the file and each offending key, what was given and what is allowed.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found. Run from the repository's root, or restore it with `git checkout {path}`.") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {error}") from None
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        raise UserError(_explain(path, error)) from None
+
+
+def _explain(path: Path, error: ValidationError) -> str:
+    lines = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"]) or "settings"
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            message = "unknown setting; remove it or correct its spelling"
+        given = "" if isinstance(item["input"], dict | BaseModel) else f" (got {item['input']!r})"
+        hint = _float_hint(item["input"]) if "valid" in message else ""
+        lines.append(f"{path}: {key}: {message}{given}{hint}")
+    return "\n".join(lines)
+
+
+def _float_hint(value: object) -> str:
+    """YAML 1.1 reads 1e-4 as a string; say so instead of leaving the user to wonder."""
+    if isinstance(value, str) and "e" in value and "." not in value:
+        try:
+            return f"; YAML wants a dot in it: {float(value):.1e}"
+        except ValueError:
+            return ""
+    return ""

@@ -1,0 +1,1 @@
+"""Clips: drawing, reading and writing, sources, windows, measurements, the data gate."""

@@ -1,0 +1,96 @@
+"""Latents and captions made once: memory-mapped safetensors shards with a Parquet index.
+
+A shard holds ``latents`` [n t c h w] (half precision, normalised per channel by the autoencoder's
+own weights) and ``text``: token ids [n l] where the text encoder is trained along, embeddings
+[n l d] where it is frozen. Row 0 of the index's captions is the order of the manifest.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import torch
+from jaxtyping import Float
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+
+from reelmill.storage import read_json
+
+INDEX, METADATA, EMPTY = "index.parquet", "metadata.json", "empty.safetensors"
+
+
+@dataclass(frozen=True)
+class LatentsInfo:
+    """What all shards share (metadata.json)."""
+
+    latent_shape: tuple[int, int, int, int]  # t c h w
+    scaling_factor: float
+    num_frames: int
+    temporal_compression: int
+    text: str  # "tokens" or "embeddings"
+    text_width: int
+    vocabulary_size: int
+    manifest_hash: str
+    autoencoder_hash: str
+
+
+def read_info(directory: Path) -> LatentsInfo:
+    """The metadata of a latents directory."""
+    raw = read_json(directory / METADATA)
+    return LatentsInfo(**{**raw, "latent_shape": tuple(raw["latent_shape"])})
+
+
+class LatentClips:
+    """The clips of one split, read row by row from the mapped shards."""
+
+    def __init__(self, directory: Path, split: str):
+        self.info = read_info(directory)
+        rows = [row for row in pq.read_table(directory / INDEX).to_pylist() if row["split"] == split]
+        self.clip_ids = [row["clip_id"] for row in rows]
+        self.captions = [row["caption"] for row in rows]
+        self.weights = torch.tensor([row["weight"] for row in rows], dtype=torch.float64)
+        self._places = [(row["shard"], row["row"]) for row in rows]
+        files = {name: safe_open(directory / name, framework="pt") for name in sorted({shard for shard, _ in self._places})}
+        self._latents = {name: file.get_slice("latents") for name, file in files.items()}
+        self._text = {name: file.get_slice("text") for name, file in files.items()}
+        self.empty_text = load_file(directory / EMPTY)["text"]
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def batch(self, indices: list[int]) -> tuple[Float[Tensor, "b t c h w"], Tensor]:
+        """Scaled latents, as the transformer takes them, and the captions' ids or embeddings."""
+        places = [self._places[index] for index in indices]
+        latents = torch.stack([self._latents[shard][row] for shard, row in places]).float() * self.info.scaling_factor
+        return latents, torch.stack([self._text[shard][row] for shard, row in places])
+
+
+def epoch_order(weights: Float[Tensor, " n"], seed: int, epoch: int) -> list[int]:
+    """The clips of an epoch in their order, a function of (seed, epoch).
+
+    As many draws as clips, each clip as often as its weight says, the fractions rounded at random
+    (systematic resampling): with equal weights every clip comes once.
+    """
+    from reelmill.compute import generator
+
+    random = generator(seed, "epoch", epoch)
+    count = len(weights)
+    ends = torch.cumsum(weights / weights.sum() * count, 0)
+    positions = torch.arange(count, dtype=torch.float64) + torch.rand(1, generator=random, dtype=torch.float64).clamp(1e-6, 1 - 1e-6)
+    drawn = torch.searchsorted(ends, positions).clamp(max=count - 1)
+    return drawn[torch.randperm(count, generator=random)].tolist()
+
+
+def batch_indices(weights: Float[Tensor, " n"], seed: int, batch: int, batch_size: int) -> list[int]:
+    """The clips of the ``batch``-th batch since the start; batches run on across epochs."""
+    count = len(weights)
+    first = batch * batch_size
+    indices: list[int] = []
+    orders: dict[int, list[int]] = {}
+    for position in range(first, first + batch_size):
+        epoch, place = divmod(position, count)
+        if epoch not in orders:
+            orders[epoch] = epoch_order(weights, seed, epoch)
+        indices.append(orders[epoch][place])
+    return indices

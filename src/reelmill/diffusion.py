@@ -1,0 +1,103 @@
+"""Noising, targets and loss weights: the mathematics alone.
+
+Two objectives share one interface. With x0 the clean latents, e the noise and a noise level
+sigma in [0, 1] (1: pure noise):
+
+* rectified flow (Liu et al. 2022, eq. 1; Esser et al. 2024, eq. 13): x = (1 - sigma) x0 + sigma e,
+  the target is e - x0, the timestep given to the model is 1000 sigma.
+* v-prediction (Salimans & Ho 2022, app. D) on the scaled-linear schedule rescaled to zero terminal
+  signal-to-noise ratio (Lin et al. 2023, alg. 1): x = a x0 + s e, the target is a e - s x0 with a the
+  square root of the cumulative product at the timestep and s = sqrt(1 - a^2). Here a noise level is
+  its timestep: sigma = (timestep + 1) / 1000.
+"""
+
+from typing import Literal
+
+import torch
+from diffusers import CogVideoXDDIMScheduler, DPMSolverMultistepScheduler, SchedulerMixin, UniPCMultistepScheduler
+from jaxtyping import Float
+from torch import Tensor
+
+from reelmill.config import Sampling
+
+NUM_TRAIN_TIMESTEPS = 1000
+MIN_SNR_GAMMA = 5.0  # Hang et al. 2023, sec. 3.4
+_BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "rescale_betas_zero_snr": True}
+Objective = Literal["flow", "v_prediction"]
+Levels = Float[Tensor, " b"]
+Latents = Float[Tensor, "b t c h w"]
+
+
+def signal_and_noise(objective: Objective, sigma: Levels) -> tuple[Levels, Levels]:
+    """The factors (a, s) of x = a x0 + s e at noise level ``sigma``."""
+    if objective == "flow":
+        return 1 - sigma, sigma
+    alphas = CogVideoXDDIMScheduler(**_BETAS, snr_shift_scale=1.0).alphas_cumprod.to(sigma.device, sigma.dtype)
+    index = (sigma * NUM_TRAIN_TIMESTEPS).round().long().clamp(1, NUM_TRAIN_TIMESTEPS) - 1
+    return alphas[index].sqrt(), (1 - alphas[index]).sqrt()
+
+
+def timestep_of(objective: Objective, sigma: Levels) -> Levels:
+    """The timestep that the model is given, in [0, 1000]."""
+    scaled = sigma * NUM_TRAIN_TIMESTEPS
+    return scaled if objective == "flow" else scaled.round().clamp(1, NUM_TRAIN_TIMESTEPS) - 1
+
+
+def add_noise(objective: Objective, clean: Latents, noise: Latents, sigma: Levels) -> Latents:
+    """x at noise level ``sigma``."""
+    a, s = (_wide(factor) for factor in signal_and_noise(objective, sigma))
+    return a * clean + s * noise
+
+
+def target(objective: Objective, clean: Latents, noise: Latents, sigma: Levels) -> Latents:
+    """What the model is to predict."""
+    if objective == "flow":
+        return noise - clean
+    a, s = (_wide(factor) for factor in signal_and_noise(objective, sigma))
+    return a * noise - s * clean
+
+
+def predicted_clean(objective: Objective, noisy: Latents, prediction: Latents, sigma: Levels) -> Latents:
+    """The clean latents that a prediction stands for."""
+    if objective == "flow":
+        return noisy - _wide(sigma) * prediction
+    a, s = (_wide(factor) for factor in signal_and_noise(objective, sigma))
+    return a * noisy - s * prediction
+
+
+def loss_weight(objective: Objective, weighting: Literal["none", "min_snr"], sigma: Levels) -> Levels:
+    """Weight of each sample's squared error. Min-SNR for v: min(snr, 5) / (snr + 1), Hang et al. 2023."""
+    if weighting == "none":
+        return torch.ones_like(sigma)
+    a, s = signal_and_noise(objective, sigma)
+    snr = a**2 / s**2
+    return snr.clamp(max=MIN_SNR_GAMMA) / (snr + 1)
+
+
+def sample_levels(sampling: Literal["uniform", "logit_normal"], count: int, random: torch.Generator) -> Levels:
+    """Noise levels to train on; logit-normal with mean 0 and scale 1 is Esser et al. 2024, eq. 19.
+
+    Stratified: one level in each of ``count`` equal shares of the distribution, which lowers the
+    variance of the gradient at no cost (Kingma et al. 2021, app. I.1).
+    """
+    share = (torch.arange(count) + torch.rand(count, generator=random)) / count
+    if sampling == "uniform":
+        return share.clamp(1e-3, 1.0)
+    return torch.sigmoid(torch.special.ndtri(share.clamp(1e-4, 1 - 1e-4)))
+
+
+def scheduler(objective: Objective, sampling: Sampling) -> SchedulerMixin:
+    """The sampler, one that vanilla `CogVideoXPipeline` runs, saves and loads."""
+    if sampling.scheduler == "ddim":
+        return CogVideoXDDIMScheduler(**_BETAS, prediction_type="v_prediction", timestep_spacing="trailing", snr_shift_scale=1.0)
+    if objective == "flow":
+        noise = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 1.0}
+    else:
+        noise = {"prediction_type": "v_prediction", "timestep_spacing": "trailing", **_BETAS}
+    if sampling.scheduler == "unipc":
+        return UniPCMultistepScheduler(**noise, solver_order=2)
+    return DPMSolverMultistepScheduler(**noise, solver_order=2)
+
+
+def _wide(levels: Levels) -> Float[Tensor, "b 1 1 1 1"]:
+    return levels.view(-1, 1, 1, 1, 1)

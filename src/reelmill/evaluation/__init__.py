@@ -1,0 +1,1 @@
+"""Evidence about generated videos: the judge, metrics, statistics and the report."""

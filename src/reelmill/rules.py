@@ -1,0 +1,88 @@
+"""Rules that tie settings together, checked before anything is loaded or trained."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from reelmill.config import Params
+
+NORM_GROUPS = 8  # of the autoencoder's group normalisation
+
+
+def check_rules(params: "Params") -> None:
+    """Raise ``ValueError`` with the rule, the value and the nearest valid one."""
+    _check_autoencoder(params)
+    _check_shape(params)
+    _check_model(params)
+    _check_training(params)
+
+
+def _check_shape(params: "Params") -> None:
+    data, autoencoder = params.data, params.autoencoder
+    frames = data.num_frames
+    if frames != 1 and frames % 8 not in (0, 1):
+        low = frames // 8 * 8
+        raise ValueError(f"data.num_frames: {frames}: must be 1, 8k or 8k+1, or the autoencoder gives back other counts; nearest: {low + 1} or {low + 8}")
+    if frames % 8 == 0 and autoencoder.temporal_compression > 1:
+        raise ValueError(
+            f"data.num_frames: {frames}: CogVideoXPipeline asks for (frames - 1) // {autoencoder.temporal_compression} + 1 latent frames, "
+            f"which is exact for 8k+1 frames; nearest: {frames + 1} or {frames - 7}"
+        )
+    if autoencoder.source is None:
+        multiple = max(8, autoencoder.spatial_compression * params.model.patch_size)
+        for key in ("height_px", "width_px"):
+            side = getattr(data, key)
+            if side % multiple:
+                low = max(multiple, side // multiple * multiple)
+                raise ValueError(
+                    f"data.{key}: {side}: must be a multiple of {multiple} (8, and spatial compression {autoencoder.spatial_compression} "
+                    f"x patch_size {params.model.patch_size}); nearest: {low} or {low + multiple}"
+                )
+    for index, phase in enumerate(autoencoder.phases):
+        if phase.frames > frames or (phase.frames != 1 and phase.frames % 8 != 1):
+            raise ValueError(f"autoencoder.phases.{index}.frames: {phase.frames}: must be 1 or 8k+1 and at most data.num_frames {frames}")
+
+
+def _check_autoencoder(params: "Params") -> None:
+    settings = params.autoencoder
+    for index, channels in enumerate(settings.block_out_channels):
+        if channels % NORM_GROUPS:
+            raise ValueError(
+                f"autoencoder.block_out_channels.{index}: {channels}: must be a multiple of {NORM_GROUPS} (group normalisation); "
+                f"nearest: {max(NORM_GROUPS, channels // NORM_GROUPS * NORM_GROUPS)} or {channels // NORM_GROUPS * NORM_GROUPS + NORM_GROUPS}"
+            )
+    halvings = {1: 0, 2: 1, 4: 2}[settings.temporal_compression]
+    if len(settings.block_out_channels) - 1 < halvings:
+        raise ValueError(
+            f"autoencoder.temporal_compression: {settings.temporal_compression}: needs {halvings + 1} blocks, block_out_channels has "
+            f"{len(settings.block_out_channels)}; nearest: temporal_compression {2 ** (len(settings.block_out_channels) - 1)}"
+        )
+    if settings.source is None and not any(phase.steps for phase in settings.phases):
+        raise ValueError("autoencoder.phases: no steps in any phase: an autoencoder made from scratch must be trained")
+
+
+def _check_model(params: "Params") -> None:
+    model, text = params.model, params.model.text_encoder
+    if model.attention_head_dim % 16:
+        low = model.attention_head_dim // 16 * 16
+        raise ValueError(
+            f"model.attention_head_dim: {model.attention_head_dim}: must be a multiple of 16 (rotary positions of three axes); "
+            f"nearest: {max(16, low)} or {low + 16}"
+        )
+    if text.width % text.num_heads:
+        raise ValueError(f"model.text_encoder.width: {text.width}: must be a multiple of num_heads {text.num_heads}")
+    if text.short_tokens > text.max_tokens:
+        raise ValueError(f"model.text_encoder.short_tokens: {text.short_tokens}: must be at most max_tokens {text.max_tokens}")
+
+
+def _check_training(params: "Params") -> None:
+    train, sampling = params.train, params.sampling
+    if train.loss_weighting == "min_snr" and train.objective == "flow":
+        raise ValueError("train.loss_weighting: min_snr is for objective v_prediction; with flow, timestep_sampling does the weighting: use none")
+    if sampling.scheduler == "ddim" and train.objective == "flow":
+        raise ValueError("sampling.scheduler: ddim is for objective v_prediction; with flow use unipc or dpmsolver")
+    data = params.data
+    if data.source != "videos" and (params.samples.fps != data.fps or params.samples.num_frames < data.num_frames):
+        raise ValueError(
+            f"samples.fps {params.samples.fps} and samples.num_frames {params.samples.num_frames} must give one window of data.num_frames "
+            f"{data.num_frames} at data.fps {data.fps}: set them to the same values"
+        )

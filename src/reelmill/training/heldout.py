@@ -1,0 +1,92 @@
+"""Losses on held-out clips: fixed clips, fixed noise, fixed noise levels."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKLCogVideoX
+from einops import rearrange
+from jaxtyping import UInt8
+from torch import Tensor
+
+from reelmill import diffusion
+from reelmill.compute import autocast, choose_device, generator
+from reelmill.config import Params
+from reelmill.data.latents import LatentClips
+from reelmill.data.manifest import load_manifest, read_clips
+from reelmill.models.autoencoder import to_frames
+from reelmill.models.cogvideox import load_pipeline
+from reelmill.training.denoiser import Denoiser
+
+LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)  # middles of five equal quantiles of the noise level
+PIXEL_LEVELS = (0.5, 0.8, 0.95)  # where the form, the place and the first sketch are decided
+PIXEL_CLIPS = 8  # decoding costs more than denoising
+BATCH = 16
+
+
+class HeldOut:
+    """The held-out clips of one split, with the figures that are computed on them."""
+
+    def __init__(self, params: Params, latents_dir: Path, split: str, count: int):
+        self.params = params
+        self.clips = LatentClips(latents_dir, split)
+        self.indices = list(range(min(count, len(self.clips))))
+        wanted = set(self.clips.clip_ids[: min(PIXEL_CLIPS, len(self.indices))])
+        self._pixels = self._read_pixels(wanted)
+
+    def _read_pixels(self, wanted: set[str]) -> UInt8[np.ndarray, "b f h w c"]:
+        rows = {clip.clip_id: clip for clip in load_manifest() if clip.clip_id in wanted}
+        ordered = [rows[clip_id] for clip_id in self.clips.clip_ids if clip_id in wanted]
+        return np.stack(list(read_clips(ordered, self.params.data)))
+
+    @torch.no_grad()
+    def losses(self, denoiser: Denoiser, autoencoder: AutoencoderKLCogVideoX) -> dict[str, float]:
+        """``loss`` (mean over levels), ``loss_at_<level>``, and ``clean_error_at_<level>``.
+
+        The last is the root mean square error, in 8-bit pixel values, of the clip decoded from the
+        predicted clean latents, against the clip as it was read: comparable across autoencoders and
+        objectives, which the losses are not.
+        """
+        result = {f"loss_at_{level}": self._loss(denoiser, level) for level in LEVELS}
+        result = {"loss": round(sum(result.values()) / len(LEVELS), 6), **result}
+        return result | {f"clean_error_at_{level}": self._clean_error(denoiser, autoencoder, level) for level in PIXEL_LEVELS}
+
+    def _loss(self, denoiser: Denoiser, level: float) -> float:
+        total = 0.0
+        for start in range(0, len(self.indices), BATCH):
+            indices = self.indices[start : start + BATCH]
+            clean, noise, prediction, sigma, _ = self._predict(denoiser, indices, level)
+            target = diffusion.target(self.params.train.objective, clean, noise, sigma)
+            total += (prediction - target).square().mean(dim=(1, 2, 3, 4)).sum().item()
+        return round(total / len(self.indices), 6)
+
+    def _clean_error(self, denoiser: Denoiser, autoencoder: AutoencoderKLCogVideoX, level: float) -> float:
+        _, _, prediction, sigma, noisy = self._predict(denoiser, self.indices[: len(self._pixels)], level)
+        clean = diffusion.predicted_clean(self.params.train.objective, noisy, prediction, sigma)
+        latents = rearrange(clean, "b t c h w -> b c t h w") / self.clips.info.scaling_factor
+        with autocast(latents.device, self.params.train.precision):
+            decoded = np.concatenate([to_frames(autoencoder.decode(part).sample) for part in latents.split(1)])
+        error = decoded.astype(np.float64) - self._pixels
+        return round(float(np.sqrt((error**2).mean())), 4)
+
+    def _predict(self, denoiser: Denoiser, indices: Sequence[int], level: float) -> tuple[Tensor, ...]:
+        device = denoiser.transformer.device
+        clean, text = (part.to(device) for part in self.clips.batch(list(indices)))
+        keys = [self.clips.clip_ids[index] for index in indices]
+        noise = torch.stack([torch.randn(clean.shape[1:], generator=generator("held out", key, level)) for key in keys]).to(device)
+        sigma = torch.full((len(clean),), level, device=device)
+        objective = self.params.train.objective
+        noisy = diffusion.add_noise(objective, clean, noise, sigma)
+        kept = torch.zeros(len(clean), dtype=torch.bool, device=device)
+        text = denoiser.text_for(text, self.clips.empty_text.to(device), kept, self.params.model, long=False)
+        with autocast(device, self.params.train.precision):
+            prediction = denoiser.predict(noisy, diffusion.timestep_of(objective, sigma), text).float()
+        return clean, noise, prediction, sigma, noisy
+
+
+def test_losses(pipeline_dir: Path, latents_dir: Path, params: Params) -> dict[str, float]:
+    """The held-out figures of a saved pipeline on the test clips."""
+    pipeline = load_pipeline(pipeline_dir, choose_device(params.evaluate.device))
+    denoiser = Denoiser(pipeline.transformer.eval(), pipeline.text_encoder.eval(), params.model.text_encoder.source is None)
+    return HeldOut(params, latents_dir, "test", params.evaluate.loss_clips).losses(denoiser, pipeline.vae.eval())

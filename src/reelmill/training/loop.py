@@ -1,0 +1,242 @@
+"""The training loop: restore or start; batch, step, average; log, validate, preview, save when due."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import psutil
+import torch
+from diffusers import AutoencoderKLCogVideoX
+from torch import Tensor
+from tqdm import tqdm
+
+from reelmill import diffusion
+from reelmill.compute import autocast, choose_device, generator
+from reelmill.config import Params
+from reelmill.data.latents import LatentClips, batch_indices
+from reelmill.errors import UserError
+from reelmill.training.checkpoints import Checkpoints
+from reelmill.training.denoiser import Denoiser, build_denoiser, load_tokenizer
+from reelmill.training.ema import EMA
+from reelmill.training.heldout import HeldOut
+from reelmill.training.optimizers import Optimizers, rate_scale
+from reelmill.training.previews import write_previews
+from reelmill.training.state import SavedState, under_prefix, with_prefix
+
+LOG_EVERY = 10  # steps between two looks at the losses: each look waits for the device
+
+
+class Log(Protocol):
+    """Where the loop tells what happens. It must not block."""
+
+    def metrics(self, step: int, values: dict[str, float]) -> None:
+        """Figures after ``step`` optimizer steps."""
+
+    def preview(self, step: int, path: Path) -> None:
+        """A preview video made after ``step`` steps."""
+
+
+@dataclass
+class Record:
+    """The deterministic history of a run; saved with its state."""
+
+    steps: list[dict] = field(default_factory=list)
+    validation: list[dict] = field(default_factory=list)
+
+
+@dataclass
+class Run:
+    """All that the loop changes or reads."""
+
+    params: Params
+    clips: LatentClips
+    held_out: HeldOut
+    denoiser: Denoiser
+    autoencoder: AutoencoderKLCogVideoX
+    optimizers: Optimizers
+    ema: EMA
+    checkpoints: Checkpoints
+    directory: Path
+    log: Log
+    device: torch.device
+    record: Record = field(default_factory=Record)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps that draw as many clips as the training split has, rounded."""
+        train = self.params.train
+        return max(1, round(len(self.clips) / (train.batch_size * train.gradient_accumulation_steps)))
+
+    @property
+    def num_steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        return self.params.train.epochs * self.steps_per_epoch
+
+
+def train(params: Params, latents_dir: Path, autoencoder: AutoencoderKLCogVideoX, directory: Path, log: Log) -> tuple[Checkpoints, Record]:
+    """Train to the end, from the state in ``directory`` if there is one; the result is the same.
+
+    Args:
+        directory: the run's state, previews and checkpoints; it belongs to exactly these inputs.
+
+    Returns:
+        The checkpoints, the best of them marked, and the history.
+
+    Raises:
+        UserError: when a loss is not finite, naming the step.
+    """
+    run = _start(params, latents_dir, autoencoder, directory, log)
+    saved = SavedState(directory / "state", params.train.keep_checkpoints)
+    first = _restore(run, saved)
+    pending: list[dict] = []
+    clock = time.monotonic()
+    for step in (bar := tqdm(range(first, run.num_steps), initial=first, total=run.num_steps, desc="train", unit="it")):
+        pending.append({"step": step + 1, **_optimizer_step(run, step)})
+        done = step + 1
+        if done % LOG_EVERY == 0 or done % run.steps_per_epoch == 0 or done == run.num_steps:
+            loss = _log_steps(run, pending, time.monotonic() - clock)
+            bar.set_postfix(epoch=f"{done / run.steps_per_epoch:.1f}", loss=f"{loss:.4f}")
+        if done % _validation_interval(run) == 0 or done == run.num_steps:
+            _validate(run, done)
+        if params.train.preview_every_steps and done % params.train.preview_every_steps == 0:
+            _preview(run, done)
+        if done % params.train.save_every_steps == 0 or done == run.num_steps:
+            _save(run, saved, done)
+        if not pending:
+            clock = time.monotonic()
+    return run.checkpoints, run.record
+
+
+def _start(params: Params, latents_dir: Path, autoencoder: AutoencoderKLCogVideoX, directory: Path, log: Log) -> Run:
+    device = choose_device(params.train.device)
+    clips = LatentClips(latents_dir, "train")
+    denoiser = build_denoiser(params, clips.info, latents_dir, device)
+    named, settings = denoiser.parameters(), params.train
+    autoencoder.register_to_config(scaling_factor=clips.info.scaling_factor)
+    return Run(
+        params=params,
+        clips=clips,
+        held_out=HeldOut(params, latents_dir, "validation", settings.validation_clips),
+        denoiser=denoiser,
+        autoencoder=autoencoder.to(device),
+        optimizers=Optimizers(named, settings.optimizer, settings.learning_rate, settings.adamw_learning_rate, settings.weight_decay),
+        ema=EMA(named, settings.ema_decay),
+        checkpoints=Checkpoints(directory / "checkpoints", settings.keep_checkpoints, load_tokenizer(latents_dir), params),
+        directory=directory,
+        log=log,
+        device=device,
+    )
+
+
+def _restore(run: Run, saved: SavedState) -> int:
+    if not (state := saved.latest()):
+        return 0
+    step, tensors, record = state
+    weights = under_prefix("weights", tensors)
+    with torch.no_grad():
+        for name, parameter in run.denoiser.parameters().items():
+            parameter.copy_(weights[name])
+    run.ema.load(under_prefix("ema", tensors))
+    run.optimizers.load_state_tensors(under_prefix("optimizer", tensors))
+    run.record = Record(**record["record"])
+    run.checkpoints.best = record["best"]
+    tqdm.write(f"train: going on after step {step} of {run.num_steps}")
+    return step
+
+
+def _save(run: Run, saved: SavedState, step: int) -> None:
+    tensors = with_prefix("weights", run.denoiser.parameters()) | with_prefix("ema", run.ema.averages)
+    tensors |= with_prefix("optimizer", run.optimizers.state_tensors())
+    saved.save(step, tensors, {"record": vars(run.record), "best": run.checkpoints.best})
+
+
+def _optimizer_step(run: Run, step: int) -> dict[str, Tensor | float]:
+    """One optimizer step over its accumulated batches."""
+    settings = run.params.train
+    loss = sum(_backward(run, micro) for micro in _micro_batches(step, settings.gradient_accumulation_steps))
+    named = run.denoiser.parameters()
+    grad_norm = torch.nn.utils.clip_grad_norm_(named.values(), settings.max_grad_norm)
+    scale = rate_scale(step, run.num_steps, settings.warmup_steps, settings.schedule)
+    run.optimizers.step(scale)
+    run.ema.update(named, step)
+    return {"loss": loss, "learning_rate": settings.learning_rate * scale, "grad_norm": grad_norm}
+
+
+def _micro_batches(step: int, accumulation: int) -> Iterator[int]:
+    yield from range(step * accumulation, (step + 1) * accumulation)
+
+
+def _backward(run: Run, micro: int) -> Tensor:
+    """Forward and backward of one batch; everything random is a function of (seed, ``micro``)."""
+    params, settings = run.params, run.params.train
+    indices = batch_indices(run.clips.weights, settings.seed, micro, settings.batch_size)
+    clean, text = (part.to(run.device) for part in run.clips.batch(indices))
+    random = generator(settings.seed, "step", micro)
+    noise = torch.randn(clean.shape, generator=random).to(run.device)
+    sigma = diffusion.sample_levels(settings.timestep_sampling, len(clean), random).to(run.device)
+    dropped = (torch.rand(len(clean), generator=random) < settings.caption_dropout).to(run.device)
+    long = bool(torch.rand(1, generator=random) < params.model.text_encoder.long_share)
+    text = run.denoiser.text_for(text, run.clips.empty_text.to(run.device), dropped, params.model, long)
+    noisy = diffusion.add_noise(settings.objective, clean, noise, sigma)
+    with autocast(run.device, settings.precision):
+        prediction = run.denoiser.predict(noisy, diffusion.timestep_of(settings.objective, sigma), text)
+    target = diffusion.target(settings.objective, clean, noise, sigma)
+    errors = (prediction.float() - target).square().mean(dim=(1, 2, 3, 4))
+    weight = diffusion.loss_weight(settings.objective, settings.loss_weighting, sigma)
+    loss = (weight * errors).mean() / settings.gradient_accumulation_steps
+    loss.backward()
+    return loss.detach()
+
+
+def _log_steps(run: Run, pending: list[dict], elapsed_s: float) -> float:
+    """Move pending steps into the record and to the log; returns the last loss."""
+    rows = [{key: round(float(value), 8) for key, value in row.items()} for row in pending]
+    for row in rows:
+        row["step"] = int(row["step"])
+        if not all(map(_is_finite, row.values())):
+            raise UserError(f"train: step {row['step']}: not finite: {row}. Lower train.learning_rate or train.max_grad_norm, or set train.precision: fp32.")
+        run.log.metrics(row["step"], {key: value for key, value in row.items() if key != "step"})
+    run.record.steps += rows
+    done = rows[-1]["step"]
+    run.log.metrics(done, {"iterations_per_s": len(rows) / max(elapsed_s, 1e-9), "memory_mb": _memory_mb(run.device)})
+    if done % run.steps_per_epoch == 0:
+        epoch = [row["loss"] for row in run.record.steps[-run.steps_per_epoch :]]
+        run.log.metrics(done, {"epoch": done // run.steps_per_epoch, "epoch_loss": sum(epoch) / len(epoch)})
+    pending.clear()
+    return rows[-1]["loss"]
+
+
+def _validation_interval(run: Run) -> int:
+    return run.params.train.validate_every_steps or run.steps_per_epoch
+
+
+def _validate(run: Run, step: int) -> None:
+    """Held-out figures of the averaged weights, and a checkpoint of them."""
+    named = run.denoiser.parameters()
+    run.ema.swap(named)
+    figures = {f"validation_{key}": value for key, value in run.held_out.losses(run.denoiser, run.autoencoder).items()}
+    run.record.validation.append({"step": step, "epoch": round(step / run.steps_per_epoch, 3), **figures})
+    run.checkpoints.add(step, figures, run.denoiser, run.autoencoder)
+    run.ema.swap(named)
+    run.log.metrics(step, figures)
+
+
+def _preview(run: Run, step: int) -> None:
+    named = run.denoiser.parameters()
+    run.ema.swap(named)
+    pipeline = run.checkpoints.pipeline(run.denoiser, run.autoencoder)
+    for path in write_previews(pipeline, run.params, step, run.directory / "previews"):
+        run.log.preview(step, path)
+    run.ema.swap(named)
+
+
+def _memory_mb(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return psutil.Process().memory_info().rss / 2**20
+
+
+def _is_finite(value: float) -> bool:
+    return value - value == 0

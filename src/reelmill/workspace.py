@@ -1,0 +1,131 @@
+"""Where a stage works: its lock, its life tied to its parent's, its saved state.
+
+Two processes never run the same stage in one workspace, a stage whose `dvc` was killed ends
+within a second, and state is found by the hash of everything that it was made from.
+"""
+
+import fcntl
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import reelmill
+from reelmill.errors import UserError
+from reelmill.storage import hash_path, hash_value
+
+KEPT_STATES = 3  # unfinished states of other settings that are kept, a stage
+_QUIET = {
+    "DVC_NO_ANALYTICS": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "GX_ANALYTICS_ENABLED": "false",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+
+def main_checkout() -> Path:
+    """The checkout whose MLflow store is used: DVC names it when it runs a temporary workspace."""
+    return Path(os.environ.get("DVC_ROOT", ".")).resolve()
+
+
+def run_stage(name: str, main: Callable[[], None]) -> None:
+    """Run a stage's ``main`` under its lock; a user's fault ends it with its text and status 1."""
+    os.environ.update({key: value for key, value in _QUIET.items() if key not in os.environ})
+    end_with_parent()
+    try:
+        with stage_lock(name):
+            main()
+    except UserError as error:
+        sys.exit(f"\n{name} stopped:\n{error}")
+
+
+@contextmanager
+def stage_lock(name: str, wait_s: float = 30.0) -> Iterator[None]:
+    """Hold this workspace's lock on a stage; wait for an orphan of an earlier run to end.
+
+    Raises:
+        UserError: naming the process that holds the lock after ``wait_s`` seconds.
+    """
+    path = Path(".reelmill/locks") / f"{name}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as file:
+        deadline = time.monotonic() + wait_s
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    file.seek(0)
+                    holder = file.read().strip() or "unknown"
+                    raise UserError(
+                        f"{path}: process {holder} is running {name} in this workspace. "
+                        f"Wait for it to end, or end it with `kill {holder}`, then run again."
+                    ) from None
+                time.sleep(0.2)
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def end_with_parent(poll_s: float = 0.5) -> None:
+    """End this process when its parent or grandparent (a shell's `dvc`) has gone.
+
+    A stage that outlived a killed `dvc` would write beside the next one. Nothing is lost: what
+    is saved is whole.
+    """
+    family = _ancestors()
+
+    def watch() -> None:
+        while _ancestors() == family:
+            time.sleep(poll_s)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True, name="end-with-parent").start()
+
+
+def _ancestors() -> tuple[int, int]:
+    parent = os.getppid()
+    try:
+        stat = Path(f"/proc/{parent}/stat").read_text()
+    except OSError:  # not Linux, or the parent is just going
+        return parent, 0
+    return parent, int(stat.rpartition(")")[2].split()[1])
+
+
+def code_hash() -> str:
+    """Hash of the library's source: state made by other code is never used."""
+    package = Path(reelmill.__file__).parent
+    return hash_value({str(p.relative_to(package)): hash_path(p) for p in sorted(package.rglob("*.py"))})
+
+
+def state_directory(stage: str, made_from: dict) -> Path:
+    """The directory of a stage's resumable state, keyed by the hash of all that it is made from.
+
+    ``made_from`` holds the settings and the content hashes of the inputs; the library's source is
+    added here. The rule of cleaning up: a stage that has written its outputs removes its state
+    (`finish_state`), and of unfinished states made from something else the newest three stay.
+    """
+    key = hash_value({**made_from, "code": code_hash()})[:16]
+    root = Path(".reelmill/state") / stage
+    directory = root / key
+    directory.mkdir(parents=True, exist_ok=True)
+    os.utime(directory)
+    others = sorted((p for p in root.iterdir() if p != directory), key=lambda p: p.stat().st_mtime)
+    for old in others[:-KEPT_STATES]:
+        shutil.rmtree(old, ignore_errors=True)
+    return directory
+
+
+def finish_state(directory: Path) -> None:
+    """Remove the state of a stage whose outputs are written."""
+    shutil.rmtree(directory)

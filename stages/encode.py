@@ -1,0 +1,56 @@
+"""encode: each clip's latents and each caption's ids or embedding, once."""
+
+from pathlib import Path
+
+from reelmill.compute import choose_device, make_deterministic
+from reelmill.config import load_params
+from reelmill.data.manifest import MANIFEST, load_manifest
+from reelmill.encoding import CaptionEncoder, encode_shards, latents_spread, write_latents
+from reelmill.models import autoencoder
+from reelmill.models.text import fit_tokenizer, load_text_encoder
+from reelmill.storage import hash_path, write_json
+from reelmill.workspace import finish_state, run_stage, state_directory
+
+AUTOENCODER, OUTPUT, RESULTS = Path("models/autoencoder"), Path("data/latents"), Path("results/encode")
+
+
+def main() -> None:
+    """Encode the manifest's clips and captions."""
+    params = load_params()
+    make_deterministic()
+    clips = load_manifest()
+    text = params.model.text_encoder
+    hashes = {"manifest_hash": hash_path(MANIFEST), "autoencoder_hash": hash_path(AUTOENCODER)}
+    settings = params.model_dump(mode="json", include={"data", "encode", "model"})
+    state = state_directory("encode", {"settings": settings, **hashes})
+    model = autoencoder.load(AUTOENCODER)
+    if text.source is None:
+        tokenizer, frozen = fit_tokenizer((clip.caption for clip in clips if clip.split == "train"), params.encode.vocabulary_size), None
+    else:
+        tokenizer, frozen = load_text_encoder(text)
+        frozen = frozen.to(choose_device(params.encode.device))
+    encode_captions = CaptionEncoder(tokenizer, text, frozen)
+    paths = encode_shards(clips, params.data, params.encode, model, encode_captions, state)
+    spread = latents_spread(paths, clips, params.encode.shard_clips)
+    scaling_factor = model.config.scaling_factor if params.autoencoder.source else round(1 / spread, 6)
+    config = model.config
+    spatial = 2 ** (len(config.block_out_channels) - 1)
+    frames = (params.data.num_frames - 1) // config.temporal_compression_ratio + 1
+    shape = [frames, config.latent_channels, params.data.height_px // spatial, params.data.width_px // spatial]
+    metadata = {
+        "latent_shape": shape,
+        "scaling_factor": scaling_factor,
+        "num_frames": params.data.num_frames,
+        "temporal_compression": int(config.temporal_compression_ratio),
+        "text": "tokens" if frozen is None else "embeddings",
+        "text_width": text.width if frozen is None else frozen.config.d_model,
+        "vocabulary_size": len(tokenizer),
+        **hashes,
+    }
+    write_latents(OUTPUT, paths, clips, params.encode.shard_clips, encode_captions([""])[0], metadata, tokenizer)
+    write_json(RESULTS / "metrics.json", {"clips": len(clips), "latents_std": round(spread, 6), "scaling_factor": scaling_factor, "vocabulary_size": len(tokenizer)})
+    finish_state(state)
+
+
+if __name__ == "__main__":
+    run_stage("encode", main)

@@ -1,0 +1,40 @@
+"""fit-autoencoder: the 3D causal autoencoder, from scratch or pretrained, with its reconstruction figures."""
+
+from pathlib import Path
+
+from reelmill.compute import make_deterministic
+from reelmill.config import load_params
+from reelmill.data.manifest import MANIFEST, load_manifest
+from reelmill.evaluation.reconstruction import reconstruction_figures
+from reelmill.models import autoencoder
+from reelmill.storage import atomic_path, hash_path, write_csv, write_json
+from reelmill.training.autoencoder import fit
+from reelmill.training.clip_cache import open_clips
+from reelmill.workspace import finish_state, run_stage, state_directory
+
+OUTPUT, RESULTS = Path("models/autoencoder"), Path("results/fit-autoencoder")
+
+
+def main() -> None:
+    """Fit or take the autoencoder, then measure it."""
+    params = load_params()
+    settings = params.autoencoder
+    make_deterministic()
+    clips = load_manifest()
+    made_from = {"settings": settings.model_dump(mode="json"), "data": params.data.model_dump(mode="json"), "manifest": hash_path(MANIFEST)}
+    state = state_directory("fit-autoencoder", made_from)
+    history: list[dict] = []
+    if settings.source is None:
+        model, history = fit(settings, open_clips(clips, params.data, settings, state), state / "steps")
+    else:
+        model = autoencoder.load(settings.source, settings.subfolder)
+    with atomic_path(OUTPUT) as temporary:
+        model.save_pretrained(temporary, safe_serialization=True)
+    figures = {split: reconstruction_figures(model, clips, split, params.data) for split in ("validation", "test")}
+    write_json(RESULTS / "metrics.json", {**figures, "parameters": sum(p.numel() for p in model.parameters())})
+    write_csv(RESULTS / "history.csv", history)
+    finish_state(state)
+
+
+if __name__ == "__main__":
+    run_stage("fit-autoencoder", main)

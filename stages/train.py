@@ -1,0 +1,43 @@
+"""train: the transformer, saved as a diffusers pipeline, with its history."""
+
+import shutil
+from pathlib import Path
+
+from reelmill.compute import make_deterministic
+from reelmill.config import load_params
+from reelmill.data.latents import LatentClips, read_info
+from reelmill.models import autoencoder
+from reelmill.storage import atomic_path, hash_path, write_csv, write_json
+from reelmill.tracking import TrainingLog, model_hash
+from reelmill.training.loop import train
+from reelmill.training.publish import publish
+from reelmill.workspace import finish_state, run_stage, state_directory
+
+LATENTS, AUTOENCODER, OUTPUT, RESULTS = Path("data/latents"), Path("models/autoencoder"), Path("models/pipeline"), Path("results/train")
+
+
+def main() -> None:
+    """Train, publish the best checkpoint, and write the history."""
+    params = load_params()
+    make_deterministic()
+    settings = params.model_dump(mode="json", include={"data", "model", "train", "sampling"})
+    state = state_directory("train", {"settings": settings, "latents": hash_path(LATENTS), "autoencoder": hash_path(AUTOENCODER)})
+    with TrainingLog(params, run_key=state.name) as log:
+        checkpoints, record = train(params, LATENTS, autoencoder.load(AUTOENCODER), state, log)
+        figures = publish(checkpoints, OUTPUT, params, read_info(LATENTS), len(LatentClips(LATENTS, "train")))
+        for path in checkpoints.all():
+            values = checkpoints.figures(path)
+            log.checkpoint(values["step"], {k: v for k, v in values.items() if k != "step"}, path)
+        write_csv(RESULTS / "history.csv", record.steps)
+        write_csv(RESULTS / "validation.csv", record.validation)
+        with atomic_path(RESULTS / "previews") as temporary:
+            (state / "previews").mkdir(exist_ok=True)
+            shutil.copytree(state / "previews", temporary)
+        last = record.steps[-1]
+        write_json(RESULTS / "metrics.json", {"steps": last["step"], "loss": last["loss"], "best": figures})
+        log.finish(OUTPUT, model_hash(OUTPUT))
+    finish_state(state)
+
+
+if __name__ == "__main__":
+    run_stage("train", main)

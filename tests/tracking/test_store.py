@@ -1,0 +1,60 @@
+"""The store: where it is, and that copies and parallel processes do no harm."""
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+from tracked_workspace import artifacts, runs, train
+
+from reelmill.tracking.store import connect, plain_uri, store_uri
+
+
+def test_store_uri_is_the_main_checkouts_unless_a_server_is_named(workspace, monkeypatch):
+    assert store_uri() == f"sqlite:///{workspace}/mlruns/mlflow.db"
+    monkeypatch.setenv("DVC_ROOT", "/somewhere")  # as DVC sets it in a temporary workspace
+    assert store_uri() == "sqlite:////somewhere/mlruns/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server:5000")
+    assert store_uri() == "http://server:5000"
+
+
+def test_plain_uri_drops_credentials():
+    assert plain_uri("at https://me:p@ss@host/x and postgresql://a:b@c/d") == "at https://host/x and postgresql://c/d"
+
+
+def test_store_is_in_wal_mode(client):
+    with sqlite3.connect("mlruns/mlflow.db") as database:
+        assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_experiment_name_of_the_environment_wins(client, monkeypatch):
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "mine")
+    store = connect("reelmill")
+    assert store.client.get_experiment(store.experiment_id).name == "mine"
+
+
+def test_copied_checkout_logs_into_itself(params, client, in_process, tmp_path_factory, monkeypatch):
+    train(params, range(1, 3))
+    copy = tmp_path_factory.mktemp("copy") / "checkout"
+    shutil.copytree(".", copy)
+    monkeypatch.chdir(copy)
+    store = connect("reelmill")
+    (run,) = runs(store.client)
+    assert run.info.artifact_uri.startswith(f"{copy}/mlruns/artifacts/")
+    assert "training/history.csv" in artifacts(store.client, run.info.run_id)
+    (model,) = store.client.search_logged_models([run.info.experiment_id])
+    assert Path(model.artifact_location, "model_index.json").is_relative_to(copy)
+
+
+def test_processes_that_open_a_fresh_store_at_once_all_succeed(workspace):
+    source = str(Path(__file__).parents[2] / "src")
+    code = "from reelmill.tracking.store import connect; print(connect('reelmill').experiment_id)"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": source}
+        )
+        for _ in range(2)
+    ]
+    assert [process.communicate()[0] for process in processes] == ["1\n"] * 2
