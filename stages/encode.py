@@ -2,12 +2,8 @@
 
 from pathlib import Path
 
-from reelmill.compute import choose_device, make_deterministic
 from reelmill.config import load_params
 from reelmill.data.manifest import MANIFEST, load_manifest
-from reelmill.encoding import CaptionEncoder, encode_shards, latents_spread, write_latents
-from reelmill.models import autoencoder
-from reelmill.models.text import fit_tokenizer, load_text_encoder
 from reelmill.storage import hash_path, write_json
 from reelmill.workspace import finish_state, run_stage, state_directory
 
@@ -16,6 +12,12 @@ AUTOENCODER, OUTPUT, RESULTS = Path("models/autoencoder"), Path("data/latents"),
 
 def main() -> None:
     """Encode the manifest's clips and captions."""
+    # Imported here: clips are read by processes that import this file too, and they need none of it.
+    from reelmill.compute import choose_device, make_deterministic
+    from reelmill.encoding import CaptionEncoder, encode_shards, latents_spread, write_latents
+    from reelmill.models import autoencoder
+    from reelmill.models.text import fit_tokenizer, load_text_encoder
+
     params = load_params()
     make_deterministic()
     clips = load_manifest()

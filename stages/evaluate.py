@@ -67,13 +67,20 @@ def accuracy_csv(rows: Sequence[Accuracy]) -> str:
     writer = csv.DictWriter(text, [field.name for field in fields(Accuracy)], lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        writer.writerow({key: round(value, 6) if isinstance(value, float) else value for key, value in asdict(row).items()})
+        writer.writerow(
+            {key: round(value, 6) if isinstance(value, float) else value for key, value in asdict(row).items()}
+        )
     return text.getvalue()
 
 
 def tables(params: Params) -> dict[str, list[tuple[str, str]]]:
     """Tables for the report's end: the autoencoder's and the training's figures, lineage, settings."""
-    made_from = {"pipeline": PIPELINE, "autoencoder": AUTOENCODER, "manifest": MANIFEST, "videos": GENERATED / "videos.json"}
+    made_from = {
+        "pipeline": PIPELINE,
+        "autoencoder": AUTOENCODER,
+        "manifest": MANIFEST,
+        "videos": GENERATED / "videos.json",
+    }
     return {
         "Reconstruction by the autoencoder": flat(read_json(AUTOENCODER_METRICS)),
         "Training figures": flat(read_json(TRAIN / "metrics.json")),

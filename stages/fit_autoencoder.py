@@ -2,14 +2,9 @@
 
 from pathlib import Path
 
-from reelmill.compute import make_deterministic
 from reelmill.config import load_params
 from reelmill.data.manifest import MANIFEST, load_manifest
-from reelmill.evaluation.reconstruction import reconstruction_figures
-from reelmill.models import autoencoder
 from reelmill.storage import atomic_path, hash_path, write_csv, write_json
-from reelmill.training.autoencoder import fit
-from reelmill.training.clip_cache import open_clips
 from reelmill.workspace import finish_state, run_stage, state_directory
 
 OUTPUT, RESULTS = Path("models/autoencoder"), Path("results/fit-autoencoder")
@@ -17,6 +12,13 @@ OUTPUT, RESULTS = Path("models/autoencoder"), Path("results/fit-autoencoder")
 
 def main() -> None:
     """Fit or take the autoencoder, then measure it."""
+    # Imported here: clips are read by processes that import this file too, and they need none of it.
+    from reelmill.compute import make_deterministic
+    from reelmill.evaluation.reconstruction import reconstruction_figures
+    from reelmill.models import autoencoder
+    from reelmill.training.autoencoder import fit
+    from reelmill.training.clip_cache import open_clips
+
     params = load_params()
     settings = params.autoencoder
     make_deterministic()

@@ -3,14 +3,8 @@
 import shutil
 from pathlib import Path
 
-from reelmill.compute import make_deterministic
 from reelmill.config import load_params
-from reelmill.data.latents import LatentClips, read_info
-from reelmill.models import autoencoder
 from reelmill.storage import atomic_path, hash_path, write_csv, write_json
-from reelmill.tracking import TrainingLog, model_hash
-from reelmill.training.loop import train
-from reelmill.training.publish import publish
 from reelmill.workspace import finish_state, run_stage, state_directory
 
 LATENTS, AUTOENCODER, OUTPUT, RESULTS = Path("data/latents"), Path("models/autoencoder"), Path("models/pipeline"), Path("results/train")
@@ -18,6 +12,14 @@ LATENTS, AUTOENCODER, OUTPUT, RESULTS = Path("data/latents"), Path("models/autoe
 
 def main() -> None:
     """Train, publish the best checkpoint, and write the history."""
+    # Imported here: clips are read by processes that import this file too, and they need none of it.
+    from reelmill.compute import make_deterministic
+    from reelmill.data.latents import LatentClips, read_info
+    from reelmill.models import autoencoder
+    from reelmill.tracking import TrainingLog, model_hash
+    from reelmill.training.loop import train
+    from reelmill.training.publish import publish
+
     params = load_params()
     make_deterministic()
     settings = params.model_dump(mode="json", include={"data", "model", "train", "sampling"})

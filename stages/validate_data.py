@@ -21,7 +21,9 @@ RESULTS = Path("results/validate-data")
 def main() -> None:
     """Judge the clips; write result, page and metrics; the manifest only when nothing is wrong."""
     data = load_params().data
-    table = build_table(data, lambda found, total: tqdm(found, total=total, desc="decode and measure", unit="recording"))
+    table = build_table(
+        data, lambda found, total: tqdm(found, total=total, desc="decode and measure", unit="recording")
+    )
     verdict = judge_table(table, data)
     metrics = summarise(table, verdict)
     write_json(RESULTS / "result.json", verdict.as_dict())
@@ -47,7 +49,9 @@ def _report(table: ClipTable, verdict: Verdict) -> None:
     warnings = verdict.of_level("warning")
     if warnings:
         print(describe(warnings, shown=5))
-    print(f"{len(table.clips)} clips from {table.num_recordings} recordings accepted, {len(warnings)} warnings: {RESULTS}/report.html")
+    print(
+        f"{len(table.clips)} clips from {table.num_recordings} recordings accepted, {len(warnings)} warnings: {RESULTS}/report.html"
+    )
 
 
 if __name__ == "__main__":

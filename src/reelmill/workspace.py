@@ -20,7 +20,9 @@ from reelmill.errors import UserError
 from reelmill.storage import hash_path, hash_value
 
 KEPT_STATES = 3  # unfinished states of other settings that are kept, a stage
-_QUIET = {
+_ENVIRONMENT = {  # set where the user has not: no telemetry, no chatter, deterministic matrix products on a GPU
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+    "TRANSFORMERS_VERBOSITY": "error",
     "DVC_NO_ANALYTICS": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
@@ -38,7 +40,7 @@ def main_checkout() -> Path:
 
 def run_stage(name: str, main: Callable[[], None]) -> None:
     """Run a stage's ``main`` under its lock; a user's fault ends it with its text and status 1."""
-    os.environ.update({key: value for key, value in _QUIET.items() if key not in os.environ})
+    os.environ.update({key: value for key, value in _ENVIRONMENT.items() if key not in os.environ})
     end_with_parent()
     try:
         with stage_lock(name):

@@ -1,7 +1,10 @@
 """A small workspace with the files that stages leave, and a real SQLite store in it."""
 
 import io
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,16 +18,29 @@ from reelmill.tracking import sender, store, training
 REPOSITORY = Path(__file__).parents[2]
 
 
+OPEN_STORE = "from reelmill.tracking.store import connect; print(connect('reelmill').experiment_id)"
+
+
 @pytest.fixture(scope="session")
-def blank_store(tmp_path_factory):
-    """An empty store, made once (MLflow's migrations take seconds) and copied into each test."""
+def opened_at_once(tmp_path_factory) -> tuple[Path, list[str]]:
+    """A fresh store opened by two processes at the same time, and what they said."""
     root = tmp_path_factory.mktemp("blank")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "DVC_ROOT"):
-            patch.delenv(name, raising=False)
-        store.connect("reelmill")
-    return root / "mlruns"
+    unset = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "DVC_ROOT")
+    environment = {key: value for key, value in os.environ.items() if key not in unset}
+    environment["PYTHONPATH"] = str(REPOSITORY / "src")
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", OPEN_STORE], stdout=subprocess.PIPE, text=True, env=environment, cwd=root
+        )
+        for _ in range(2)
+    ]
+    return root / "mlruns", [process.communicate()[0] for process in processes]
+
+
+@pytest.fixture(scope="session")
+def blank_store(opened_at_once) -> Path:
+    """An empty store, made once (MLflow's migrations take seconds) and copied into each test."""
+    return opened_at_once[0]
 
 
 @pytest.fixture
@@ -70,7 +86,7 @@ class InProcess:
         self.directory = directory
 
     def wait(self) -> int:
-        return sender.SOMETHING_LEFT if sender._try_deliver(self.directory) else sender.ALL_SENT
+        return sender.SOMETHING_LEFT if sender.try_deliver(self.directory)[1] else sender.ALL_SENT
 
 
 @pytest.fixture

@@ -1,10 +1,7 @@
 """The store: where it is, and that copies and parallel processes do no harm."""
 
-import os
 import shutil
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 
 from tracked_workspace import artifacts, runs, train
@@ -48,13 +45,7 @@ def test_copied_checkout_logs_into_itself(params, client, in_process, tmp_path_f
     assert Path(model.artifact_location, "model_index.json").is_relative_to(copy)
 
 
-def test_processes_that_open_a_fresh_store_at_once_all_succeed(workspace):
-    source = str(Path(__file__).parents[2] / "src")
-    code = "from reelmill.tracking.store import connect; print(connect('reelmill').experiment_id)"
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": source}
-        )
-        for _ in range(2)
-    ]
-    assert [process.communicate()[0] for process in processes] == ["1\n"] * 2
+def test_processes_that_open_a_fresh_store_at_once_all_succeed(opened_at_once):
+    mlruns, said = opened_at_once
+    assert said == ["1\n", "1\n"]
+    assert (mlruns / "location").read_text() == str(mlruns)

@@ -145,6 +145,4 @@ def _assign_splits(table: ClipTable, data: Data) -> None:
         for clip in table.clips
     ]
     weights = draw_weights([clip.source for clip in clips if clip.split == "train"], data.samples_weight)
-    table.clips = [
-        replace(clip, weight=weights[clip.source] if clip.split == "train" else 1.0) for clip in clips
-    ]
+    table.clips = [replace(clip, weight=weights[clip.source] if clip.split == "train" else 1.0) for clip in clips]

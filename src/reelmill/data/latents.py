@@ -51,7 +51,9 @@ class LatentClips:
         self.captions = [row["caption"] for row in rows]
         self.weights = torch.tensor([row["weight"] for row in rows], dtype=torch.float64)
         self._places = [(row["shard"], row["row"]) for row in rows]
-        files = {name: safe_open(directory / name, framework="pt") for name in sorted({shard for shard, _ in self._places})}
+        files = {
+            name: safe_open(directory / name, framework="pt") for name in sorted({shard for shard, _ in self._places})
+        }
         self._latents = {name: file.get_slice("latents") for name, file in files.items()}
         self._text = {name: file.get_slice("text") for name, file in files.items()}
         self.empty_text = load_file(directory / EMPTY)["text"]
@@ -77,7 +79,9 @@ def epoch_order(weights: Float[Tensor, " n"], seed: int, epoch: int) -> list[int
     random = generator(seed, "epoch", epoch)
     count = len(weights)
     ends = torch.cumsum(weights / weights.sum() * count, 0)
-    positions = torch.arange(count, dtype=torch.float64) + torch.rand(1, generator=random, dtype=torch.float64).clamp(1e-6, 1 - 1e-6)
+    positions = torch.arange(count, dtype=torch.float64) + torch.rand(1, generator=random, dtype=torch.float64).clamp(
+        1e-6, 1 - 1e-6
+    )
     drawn = torch.searchsorted(ends, positions).clamp(max=count - 1)
     return drawn[torch.randperm(count, generator=random)].tolist()
 

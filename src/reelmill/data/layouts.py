@@ -87,7 +87,9 @@ def _read_csv(path: Path, base: str, text: str) -> tuple[list[Entry], list[Findi
     entries, findings = [], []
     try:
         if not {"file_name", "text"} <= set(reader.fieldnames or ()):
-            return [], [_fault(f"{path}, line 1", f"the header is {','.join(reader.fieldnames or ()) or 'empty'}", shape)]
+            return [], [
+                _fault(f"{path}, line 1", f"the header is {','.join(reader.fieldnames or ()) or 'empty'}", shape)
+            ]
         for row in reader:
             where = f"{path}, line {reader.line_num}"
             if row["file_name"] is None or row["text"] is None:
@@ -108,7 +110,9 @@ def _read_pair(path: Path, base: str, text: str) -> tuple[list[Entry], list[Find
     prompts, keys = text.splitlines(), partner.read_text(encoding="utf-8-sig").splitlines()
     if len(prompts) != len(keys):
         reason = f"{path} has {len(prompts)} lines and {partner.name} {len(keys)}: captions would go to the wrong clips"
-        return [], [_fault(str(partner), reason, "Line n of prompts.txt is the caption of the clip on line n of videos.txt.")]
+        return [], [
+            _fault(str(partner), reason, "Line n of prompts.txt is the caption of the clip on line n of videos.txt.")
+        ]
     return [
         Entry(key.strip(), prompt.strip(), base, f"{path}, line {number}")
         for number, (prompt, key) in enumerate(zip(prompts, keys, strict=True), 1)

@@ -56,7 +56,7 @@ class Clip:
 
 def write_manifest(clips: list[Clip], path: Path = MANIFEST) -> None:
     """Write the table atomically; the same rows give the same bytes."""
-    types = {str: pa.string(), float: pa.float64(), int: pa.int64(), str | None: pa.string()}
+    types: dict[object, pa.DataType] = {str: pa.string(), float: pa.float64(), int: pa.int64(), str | None: pa.string()}
     schema = pa.schema([(field.name, types[field.type]) for field in fields(Clip)])
     table = pa.Table.from_pylist([asdict(clip) for clip in clips], schema=schema)
     with atomic_path(path) as temporary:
@@ -74,7 +74,9 @@ def load_manifest(path: Path = MANIFEST) -> list[Clip]:
     table = pq.read_table(path)
     expected = [field.name for field in fields(Clip)]
     if table.column_names != expected:
-        raise UserError(f"{path}: its columns are {table.column_names}, expected {expected}. Make it again: dvc repro validate-data.")
+        raise UserError(
+            f"{path}: its columns are {table.column_names}, expected {expected}. Make it again: dvc repro validate-data."
+        )
     return [Clip(**row) for row in table.to_pylist()]
 
 

@@ -40,9 +40,10 @@ def map_ordered(
     if workers == 1:
         yield from map(function, items)
         return
-    chunks = iter(lambda source=iter(items): list(islice(source, chunk)), [])
+    source = iter(items)
+    chunks: Iterator[list[Item]] = iter(lambda: list(islice(source, chunk)), [])
     waiting: deque[Future[list[Result]]] = deque()
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_end_with, initargs=(os.getpid(),)) as pool:
         try:
             for part in islice(chunks, _AHEAD * workers):
                 waiting.append(pool.submit(_apply, function, part))
@@ -58,6 +59,13 @@ def map_ordered(
             ) from error
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _end_with(parent: int) -> None:
+    """End with the process that started this one, also when it went while this one was starting."""
+    if os.getppid() != parent:
+        os._exit(1)
+    end_with_parent()
 
 
 def _apply(function: Callable[[Item], Result], part: list[Item]) -> list[Result]:

@@ -49,7 +49,9 @@ def scan_folder(source: str, folder: Path) -> tuple[list[Recording], list[Findin
     for name, files in ids.items():
         if len(files) > 1:
             reason = f"{len(files)} recordings have this id: {', '.join(files)}"
-            findings.append(_error("duplicate id", str(folder / name), reason, "Rename all but one, and their captions' keys."))
+            findings.append(
+                _error("duplicate id", str(folder / name), reason, "Rename all but one, and their captions' keys.")
+            )
     return recordings, findings
 
 
@@ -69,7 +71,9 @@ def _walk(folder: Path) -> tuple[list[str], list[str], list[Finding]]:
                 findings.append(_error("leaves the folder", str(path), reason, f"Copy the file itself into {folder}."))
             elif not path.is_file():
                 if path.is_symlink() and not path.exists():
-                    findings.append(_error("broken link", str(path), "is a link to nothing", "Restore its target or remove it."))
+                    findings.append(
+                        _error("broken link", str(path), "is a link to nothing", "Restore its target or remove it.")
+                    )
             elif (kind := _kind(folder, path)) == "clip":
                 media.append(path.relative_to(folder).as_posix())
             elif kind == "captions":
@@ -80,7 +84,13 @@ def _walk(folder: Path) -> tuple[list[str], list[str], list[Finding]]:
                 findings.append(_error("not accepted", str(path), reason, remedy))
             elif kind == "unknown":
                 findings.append(
-                    Finding("warning", "unused file", str(path), "is neither a clip nor a caption file", "Nothing needs it here.")
+                    Finding(
+                        "warning",
+                        "unused file",
+                        str(path),
+                        "is neither a clip nor a caption file",
+                        "Nothing needs it here.",
+                    )
                 )
     return sorted(media), sorted(caption_files), findings
 
@@ -111,7 +121,9 @@ def _match(folder: Path, media: list[str], entries: list[Entry]) -> tuple[dict[s
             found[candidates[0]].append(entry)
         elif candidates:
             reason = f'"{entry.key}" may mean any of: {", ".join(candidates)}'
-            findings.append(_error("ambiguous key", entry.where, reason, "Write the path with its folder and file ending."))
+            findings.append(
+                _error("ambiguous key", entry.where, reason, "Write the path with its folder and file ending.")
+            )
         else:
             reason = f'no clip "{entry.key}" in {folder / entry.base}'
             remedy = "Add the clip, correct the name, or remove the caption."
@@ -119,7 +131,9 @@ def _match(folder: Path, media: list[str], entries: list[Entry]) -> tuple[dict[s
     ambiguous = {path for entry in entries for path in _several(index, entry)}
     for path in media:
         if path not in found and path not in ambiguous:
-            remedy = f"Add its caption to {folder}/metadata.json, or as {Path(path).stem}.txt beside it, or remove the clip."
+            remedy = (
+                f"Add its caption to {folder}/metadata.json, or as {Path(path).stem}.txt beside it, or remove the clip."
+            )
             findings.append(_error("clip without a caption", str(folder / path), "no caption file names it", remedy))
     for path, several in found.items():
         if len(several) > 1:

@@ -19,10 +19,8 @@ _SEARCHED_FRAMES = 400  # of a recording without a window
 def clip_thumbnail(clip: Clip, data: Data) -> str | None:
     """A data URI, or None where the recording holds no picture."""
     try:
-        if clip.content_hash:
-            frames = list(read_window(Path(clip.path), round(clip.start_s * data.fps), data))
-        else:
-            frames = _opening(Path(clip.path), data)
+        path, start_frame = Path(clip.path), round(clip.start_s * data.fps)
+        frames = list(read_window(path, start_frame, data)) if clip.content_hash else _opening(path, data)
     except UnreadableVideo:  # the finding that brought us here says so already
         return None
     return _strip([frames[0], frames[len(frames) // 2], frames[-1]]) if frames else None

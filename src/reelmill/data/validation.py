@@ -97,7 +97,9 @@ def run_suite(rows: list[Clip], expectations: Expectations) -> list[Judged]:
     active = [item for item in judged if item.level != "off"]
     for item in active:
         if item.min is None and item.max is None:
-            raise UserError(f"params.yaml: data.expectations.{item.name}: a level but neither min nor max. Give one, or level: off.")
+            raise UserError(
+                f"params.yaml: data.expectations.{item.name}: a level but neither min nor max. Give one, or level: off."
+            )
     results = _great_expectations(_frame(rows), active) if active else []
     if len(results) != len(active):
         raise RuntimeError(f"{len(active)} expectations went in, {len(results)} results came back")
@@ -110,16 +112,23 @@ def run_suite(rows: list[Clip], expectations: Expectations) -> list[Judged]:
 
 def _great_expectations(frame, active: list[Judged]) -> list:
     import great_expectations as gx  # 3 to 4 s, paid by this stage alone
+    from great_expectations.data_context.types.base import ProgressBarsConfig
+    from great_expectations.expectations.metadata_types import FailureSeverity
 
     context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = {"globally": False}
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
     suite = gx.ExpectationSuite(name="clips")
     for item in active:
-        bounds = {"min_value": item.min, "max_value": item.max}
-        severity = "critical" if item.level == "error" else "warning"
-        suite.add_expectation(gx.expectations.ExpectColumnValuesToBeBetween(column=item.name, severity=severity, **bounds))
+        severity = FailureSeverity.CRITICAL if item.level == "error" else FailureSeverity.WARNING
+        suite.add_expectation(
+            gx.expectations.ExpectColumnValuesToBeBetween(
+                column=item.name, min_value=item.min, max_value=item.max, severity=severity
+            )
+        )
     asset = context.data_sources.add_pandas("clips").add_dataframe_asset("table")
-    definition = gx.ValidationDefinition(name="clips", data=asset.add_batch_definition_whole_dataframe("all"), suite=suite)
+    definition = gx.ValidationDefinition(
+        name="clips", data=asset.add_batch_definition_whole_dataframe("all"), suite=suite
+    )
     context.suites.add(suite)
     context.validation_definitions.add(definition)
     result_format = {"result_format": "COMPLETE", "unexpected_index_column_names": ["clip_id"]}
@@ -129,13 +138,16 @@ def _great_expectations(frame, active: list[Judged]) -> list:
 def _take(item: Judged, result, paths: dict[str, str], num_rows: int) -> None:
     """Fill in one result, refusing one that is not a measurement of every row."""
     outcome = result.result
-    if result.exception_info and result.exception_info.get("raised_exception", True) or "element_count" not in outcome:
+    raised = bool(result.exception_info) and result.exception_info.get("raised_exception", True)
+    if raised or "element_count" not in outcome:
         raise RuntimeError(f"the expectation on {item.name} could not be computed: {result.exception_info}")
     if outcome["element_count"] != num_rows:
         raise RuntimeError(f"the expectation on {item.name} saw {outcome['element_count']} of {num_rows} rows")
     offenders = outcome.get("unexpected_index_list") or []
     if len(offenders) != outcome["unexpected_count"] or bool(offenders) == result.success:
-        raise RuntimeError(f"the expectation on {item.name} contradicts itself: {outcome['unexpected_count']} unexpected")
+        raise RuntimeError(
+            f"the expectation on {item.name} contradicts itself: {outcome['unexpected_count']} unexpected"
+        )
     item.checked = outcome["element_count"] - outcome["missing_count"]
     item.failed = len(offenders)
     item.offenders = [

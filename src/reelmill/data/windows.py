@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -31,7 +32,7 @@ class Window:
     start_frame: int
     content_hash: str
     phash: str
-    measurements: dict[str, float]
+    measurements: dict[str, Any]  # floats by column of the clip table
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def hash_frames(images: list[np.ndarray] | deque[np.ndarray] | np.ndarray) -> st
     """SHA-256 of a window's bytes, f h w 3 uint8."""
     digest = hashlib.sha256()
     for image in images:
-        digest.update(np.ascontiguousarray(image))
+        digest.update(np.ascontiguousarray(image).data)
     return digest.hexdigest()
 
 

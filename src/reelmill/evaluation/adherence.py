@@ -37,7 +37,7 @@ class ClipScorer:
 
     def __init__(self, source: str, device: torch.device | str = "cpu") -> None:
         try:
-            self._model = CLIPModel.from_pretrained(source).to(device).eval()
+            self._model = CLIPModel.from_pretrained(source).eval()
             self._tokenizer = AutoTokenizer.from_pretrained(source)
             self._processor = CLIPImageProcessor.from_pretrained(source)
         except (OSError, ValueError, KeyError, RuntimeError) as error:
@@ -46,6 +46,7 @@ class ClipScorer:
                 "Expected a directory with a CLIPModel, its tokenizer and its preprocessor_config.json, or a hub id "
                 "that you can reach. Correct it, or set evaluate.clip_model: null to go without."
             ) from None
+        torch.nn.Module.to(self._model, device)
 
     @torch.no_grad()
     def embed_prompts(self, prompts: Sequence[str]) -> Float[torch.Tensor, "b d"]:
@@ -57,7 +58,7 @@ class ClipScorer:
         return normalize(self._model.text_projection(pooled), dim=-1).cpu()
 
     @torch.no_grad()
-    def embed_video(self, frames: UInt8[np.ndarray, "f h w 3"]) -> Float[torch.Tensor, "d"]:  # noqa: F821
+    def embed_video(self, frames: UInt8[np.ndarray, "f h w 3"]) -> Float[torch.Tensor, "d"]:
         """Mean of the unit vectors of four frames: its product with a prompt's is the mean cosine."""
         chosen = np.linspace(0, len(frames) - 1, SAMPLED_FRAMES).round().astype(int)
         pixels = self._processor(images=list(frames[chosen]), return_tensors="pt")["pixel_values"]

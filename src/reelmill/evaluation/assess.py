@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -14,13 +15,14 @@ from reelmill.evaluation.adherence import Adherence, ClipScorer, measure_adheren
 from reelmill.evaluation.evidence import Evidence
 from reelmill.evaluation.inputs import GeneratedVideo
 from reelmill.evaluation.reading import Reading, read
-from reelmill.evaluation.reference import Readings, label_of, read_test_clips, read_training_clips, spread_choice
+from reelmill.evaluation.reference import Readings, label_of, read_test_clips, read_training_clips
 from reelmill.evaluation.self_check import NoneRate, decoded_noise, drawn_none_rates, none_rate
 from reelmill.evaluation.variety import NearestClips
 from reelmill.models.autoencoder import reconstruct
 
 LEAST_FRAMES = 5  # of clips in which motion can be told from chance
 LARGEST_CHECK_PX = 128  # side of the clips drawn to check the judge
+MAX_DECODED = 32  # clips of decoded noise: decoding costs more than all the rest
 
 
 def read_videos(videos: Sequence[GeneratedVideo]) -> list[Reading]:
@@ -34,7 +36,7 @@ def assess(
     clips: Sequence[Clip],
     data: Data,
     settings: Evaluate,
-    autoencoder,
+    autoencoder: Any,
     losses: dict[str, float],
 ) -> Evidence:
     """All evidence about the videos.
@@ -46,8 +48,9 @@ def assess(
         losses: on test clips.
     """
     labels = [label for clip in clips if (label := label_of(clip)) is not None]
-    test_clips = spread_choice([clip for clip in clips if clip.split == "test"], settings.num_calibration_clips)
-    drawn, rebuilt = read_test_clips(test_clips, data, partial(reconstruct, autoencoder))
+    test_clips = [clip for clip in clips if clip.split == "test"]
+    rebuild = partial(reconstruct, autoencoder)
+    drawn, rebuilt = read_test_clips(test_clips, data, rebuild, settings.num_calibration_clips, settings.seed)
     groups = figures.by_group(videos, readings)
     trained, distances = _past_training_clips(groups, drawn, clips, data)
     num_generated = len(readings)
@@ -76,7 +79,7 @@ def _past_training_clips(
     return trained, nearest.result()[0]
 
 
-def _none_rates(data: Data, settings: Evaluate, autoencoder) -> list[NoneRate]:
+def _none_rates(data: Data, settings: Evaluate, autoencoder: Any) -> list[NoneRate]:
     """The judge's rates of "none"; none for clips too short to show motion."""
     if data.num_frames < LEAST_FRAMES:
         return []
@@ -84,8 +87,9 @@ def _none_rates(data: Data, settings: Evaluate, autoencoder) -> list[NoneRate]:
     number, confidence = settings.num_calibration_clips, settings.confidence
     rates = drawn_none_rates(number, data.num_frames, side_px, settings.seed, confidence)
     result = list(tqdm(rates, desc="judge's self-check", unit="kind"))
-    noise = decoded_noise(autoencoder, number, (data.num_frames, data.height_px, data.width_px), settings.seed)
-    return [*result, none_rate("untrained", tqdm(noise, total=number, desc="decoded noise", unit="clip"), confidence)]
+    decoded = min(number, MAX_DECODED)
+    noise = decoded_noise(autoencoder, decoded, (data.num_frames, data.height_px, data.width_px), settings.seed)
+    return [*result, none_rate("untrained", tqdm(noise, total=decoded, desc="decoded noise", unit="clip"), confidence)]
 
 
 def _adherence(

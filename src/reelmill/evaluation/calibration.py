@@ -150,7 +150,11 @@ def negative_clip(kind: str, seed: int, index: int, num_frames: int = 17, side_p
         case "smooth_noise":
             return _smooth_noise(rng, shape)
         case "blank":
-            return np.round(_ground(rng, num_frames, side_px) + rng.normal(0, rng.uniform(0, 6), shape)).clip(0, 255).astype(np.uint8)
+            return (
+                np.round(_ground(rng, num_frames, side_px) + rng.normal(0, rng.uniform(0, 6), shape))
+                .clip(0, 255)
+                .astype(np.uint8)
+            )
         case "two_shapes":
             return _two_shapes(rng, num_frames, side_px)
         case "shuffled":
@@ -180,7 +184,7 @@ def _smooth_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarra
     first = np.minimum(position.astype(int), beats - 2)
     mix = (position - first)[:, None, None, None]
     frames = fields[first] * (1 - mix) + fields[first + 1] * mix
-    return (rng.uniform(40, 140) + rng.uniform(20, 60) * frames).clip(0, 255).astype(np.uint8)
+    return (rng.uniform(10, 140) + rng.uniform(15, 70) * frames).clip(0, 255).astype(np.uint8)
 
 
 def _two_shapes(rng: np.random.Generator, num_frames: int, side_px: int) -> np.ndarray:

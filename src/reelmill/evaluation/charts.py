@@ -24,13 +24,15 @@ class Line:
     points: tuple[tuple[float, float], ...]
 
 
-def line_chart(title: str, lines: Sequence[Line], x_label: str, logarithmic: bool = False) -> Markup:
-    """An SVG chart with axes, ticks, a legend and a title for screen readers."""
+def line_chart(
+    title: str, lines: Sequence[Line], x_label: str, logarithmic: bool = False, shares: bool = False
+) -> Markup:
+    """An SVG chart with axes, ticks and a name for screen readers; ``shares`` go from 0 to 1."""
     points = [point for line in lines for point in line.points]
     assert points, f"chart {title} has no points"
     low_x, high_x = _limits([x for x, _ in points])
     warp = math.log10 if logarithmic else float
-    low_y, high_y = _limits([warp(y) for _, y in points])
+    low_y, high_y = (0.0, 1.0) if shares else _limits([warp(y) for _, y in points])
 
     def place(x: float, y: float) -> str:
         along = LEFT + (x - low_x) / (high_x - low_x) * (WIDTH - LEFT - RIGHT)
@@ -42,7 +44,9 @@ def line_chart(title: str, lines: Sequence[Line], x_label: str, logarithmic: boo
         up = HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
         value = low_y + share * (high_y - low_y)
         parts.append(f'<line class="rule" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{up:.1f}" y2="{up:.1f}"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{up + 4:.1f}" text-anchor="end">{_tick(10**value if logarithmic else value)}</text>')
+        parts.append(
+            f'<text x="{LEFT - 6}" y="{up + 4:.1f}" text-anchor="end">{_tick(10**value if logarithmic else value)}</text>'
+        )
     for share in (0, 0.5, 1):
         along = LEFT + share * (WIDTH - LEFT - RIGHT)
         anchor = ("start", "middle", "end")[round(share * 2)]
@@ -83,11 +87,19 @@ def read_lines(path: Path) -> tuple[str, list[Line]]:
     for name in names:
         if name in X_COLUMNS or not any(word in name.lower() for word in SHOWN):
             continue
-        cells = [(_number(row.get(x_name)) if x_name != "row" else float(n), _number(row[name])) for n, row in enumerate(rows)]
+        cells = [
+            (_number(row.get(x_name)) if x_name != "row" else float(n), _number(row[name]))
+            for n, row in enumerate(rows)
+        ]
         points = [(x, y) for x, y in cells if x is not None and y is not None]
         if points:
             lines.append(Line(name, _thinned(points)))
     return x_name, lines
+
+
+def _family(name: str) -> str:
+    """What related columns share: loss_at_0.1 and loss_at_0.5 go together, and all accuracies do."""
+    return "accuracy" if "accuracy" in name else name.split("_at_")[0].split("/")[0]
 
 
 def _number(cell: str | None) -> float | None:
@@ -105,19 +117,20 @@ def _thinned(points: list[tuple[float, float]]) -> tuple[tuple[float, float], ..
 
 
 def charts_of(title: str, path: Path) -> list[dict]:
-    """Charts of a CSV's columns, those with the same first word in one: title, legend and SVG.
+    """Charts of a CSV's columns, related ones in one: title, legend and SVG.
 
     Losses and errors are drawn on a logarithmic axis where all are above 0.
     """
     x_name, lines = read_lines(path)
     families: dict[str, list[Line]] = {}
     for line in lines:
-        families.setdefault(line.name.split("_")[0].split("/")[0], []).append(line)
+        families.setdefault(_family(line.name), []).append(line)
     charts = []
     for family, members in families.items():
         positive = all(y > 0 for line in members for _, y in line.points)
         logarithmic = positive and all("loss" in line.name or "error" in line.name for line in members)
-        heading = f"{title}: {family}"
+        heading = f"{title}: {family.replace('_', ' ')}"
         legend = [(f"s{number % NUM_COLORS}", line.name, line.points[-1][1]) for number, line in enumerate(members)]
-        charts.append({"title": heading, "legend": legend, "svg": line_chart(heading, members, x_name, logarithmic)})
+        svg = line_chart(heading, members, x_name, logarithmic, shares=family == "accuracy")
+        charts.append({"title": heading, "legend": legend, "svg": svg})
     return charts

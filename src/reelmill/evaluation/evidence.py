@@ -72,7 +72,8 @@ def _accuracy_figures(row: Accuracy) -> dict[str, float]:
 
 def _rounded(value):
     if isinstance(value, dict):
-        return {key: _rounded(part) for key, part in value.items() if part != {}}
+        parts = {key: _rounded(part) for key, part in value.items()}
+        return {key: part for key, part in parts.items() if part != {}}
     return round(float(value), 6)
 
 
@@ -100,7 +101,9 @@ def generated_accuracies(
     return rows
 
 
-def judge_accuracies(drawn: Readings, rebuilt: Readings, labels: Sequence[Verdict], confidence: float) -> list[Accuracy]:
+def judge_accuracies(
+    drawn: Readings, rebuilt: Readings, labels: Sequence[Verdict], confidence: float
+) -> list[Accuracy]:
     """The judge's accuracies on test clips and on reconstructions of them; none without labels."""
     if not labels:
         return []
@@ -162,7 +165,9 @@ def _against_drawn(videos: list[GeneratedVideo], readings: list[Reading], drawn:
     return figures
 
 
-def nearest(groups: dict[str, tuple[list, list]], generated: np.ndarray, drawn: np.ndarray) -> dict[str, dict[str, float]]:
+def nearest(
+    groups: dict[str, tuple[list, list]], generated: np.ndarray, drawn: np.ndarray
+) -> dict[str, dict[str, float]]:
     """`compare_nearest` by group. ``generated`` holds distances in the order of the groups' readings."""
     if not len(drawn) or not np.isfinite(generated).all():
         return {}

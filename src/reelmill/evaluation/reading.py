@@ -25,7 +25,7 @@ class Reading:
     size: float | None
     flicker: float
     smoothness: float
-    fingerprint: Float32[np.ndarray, "d"]  # noqa: F821
+    fingerprint: Float32[np.ndarray, "d"]
 
 
 def read(frames: UInt8[np.ndarray, "f h w 3"]) -> Reading:

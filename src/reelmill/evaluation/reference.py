@@ -1,9 +1,8 @@
 """The data's own clips, measured as the generated ones are: what the figures are compared with."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import islice
 
 import numpy as np
 from jaxtyping import UInt8
@@ -45,23 +44,29 @@ def label_of(clip: Clip) -> Verdict | None:
     return wanted_verdict(clip.label_shape, clip.label_color, clip.label_motion)
 
 
-def spread_choice(clips: list[Clip], number: int) -> list[Clip]:
-    """At most ``number`` clips, evenly spread over the list."""
-    if len(clips) <= number:
-        return clips
-    return [clips[index] for index in np.linspace(0, len(clips) - 1, number).round().astype(int)]
-
-
-def read_test_clips(clips: list[Clip], data: Data, reconstruct: Reconstruct) -> tuple[Readings, Readings]:
-    """Readings of test clips, and of their reconstructions by the autoencoder."""
+def read_test_clips(
+    clips: list[Clip], data: Data, reconstruct: Reconstruct, num_rebuilt: int, seed: int
+) -> tuple[Readings, Readings]:
+    """Readings of all test clips, and of the reconstructions of ``num_rebuilt`` of them chosen by ``seed``."""
+    chosen = set(np.random.default_rng(seed).permutation(len(clips))[:num_rebuilt].tolist())
     drawn, rebuilt = Readings(), Readings()
-    stream = iter(tqdm(read_clips(clips, data), total=len(clips), desc="test clips", unit="clip"))
-    labels = iter(clips)
-    for batch in _batches(stream, RECONSTRUCTED_AT_ONCE):
-        for frames, again in zip(batch, reconstruct(np.stack(batch)), strict=True):
-            wanted = label_of(next(labels))
-            drawn.add(wanted, read(frames))
-            rebuilt.add(wanted, read(again))
+    waiting: list[tuple[Verdict | None, np.ndarray]] = []
+
+    def rebuild() -> None:
+        again = reconstruct(np.stack([frames for _, frames in waiting]))
+        for (wanted, _), frames in zip(waiting, again, strict=True):
+            rebuilt.add(wanted, read(frames))
+        waiting.clear()
+
+    stream = tqdm(read_clips(clips, data), total=len(clips), desc="test clips", unit="clip")
+    for index, (clip, frames) in enumerate(zip(clips, stream, strict=True)):
+        drawn.add(label_of(clip), read(frames))
+        if index in chosen:
+            waiting.append((label_of(clip), frames))
+        if len(waiting) == RECONSTRUCTED_AT_ONCE:
+            rebuild()
+    if waiting:
+        rebuild()
     return drawn, rebuilt
 
 
@@ -77,8 +82,3 @@ def read_training_clips(clips: list[Clip], data: Data, nearest: NearestClips, co
             readings.add(wanted, read(frames))
         nearest.add(fingerprint(frames))
     return readings
-
-
-def _batches(stream: Iterator[np.ndarray], size: int) -> Iterator[list[np.ndarray]]:
-    while batch := list(islice(stream, size)):
-        yield batch

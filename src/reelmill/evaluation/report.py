@@ -43,7 +43,11 @@ class Background:
 
 
 def write_report(
-    path: Path, videos: Sequence[GeneratedVideo], verdicts: Sequence[Verdict], evidence: Evidence, background: Background
+    path: Path,
+    videos: Sequence[GeneratedVideo],
+    verdicts: Sequence[Verdict],
+    evidence: Evidence,
+    background: Background,
 ) -> None:
     """Render and write the page; the same evidence gives the same bytes."""
     environment = Environment(
@@ -62,6 +66,8 @@ def write_report(
         evidence=evidence,
         adherence_rows={group: vars(value) for group, value in evidence.adherence.items()},
         headline=headline(evidence),
+        accuracy_charts=[chart for chart in background.charts if "accuracy" in chart["title"]],
+        charts=[chart for chart in background.charts if "accuracy" not in chart["title"]],
         background=background,
     )
     write_text(path, page)
@@ -76,7 +82,9 @@ def headline(evidence: Evidence) -> list[tuple[str, str, str]]:
             rows.append((name, _percent(row.accuracy), f"all three right, {_percent(row.low)} to {_percent(row.high)}"))
     if not evidence.accuracies:
         for group, value in evidence.adherence.items():
-            rows.append((TITLES[group], figure(value.cosine), f"CLIP cosine; {figure(value.shuffled)} with prompts shuffled"))
+            rows.append(
+                (TITLES[group], figure(value.cosine), f"CLIP cosine; {figure(value.shuffled)} with prompts shuffled")
+            )
         for group, figures in evidence.quality.items():
             rows.append((TITLES.get(group, group), figure(figures["flicker"]), "flicker, 8-bit levels"))
     return rows[:4]

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKLCogVideoX
 from jaxtyping import UInt8
 
 from reelmill.compute import generator
@@ -66,9 +66,10 @@ def drawn_none_rates(num_clips: int, num_frames: int, side_px: int, seed: int, c
 
 
 def decoded_noise(
-    autoencoder: AutoencoderKLCogVideoX, num_clips: int, shape: tuple[int, int, int], seed: int
+    autoencoder: Any, num_clips: int, shape: tuple[int, int, int], seed: int
 ) -> Iterator[UInt8[np.ndarray, "f h w 3"]]:
-    """Clips decoded from Gaussian latents, of ``shape`` (frames, height, width).
+    """Clips decoded from Gaussian latents, of ``shape`` (frames, height, width), by an `AutoencoderKLCogVideoX`
+    (whose methods diffusers leaves untyped).
 
     A transformer that has learnt nothing hands the decoder noise.
     """

@@ -66,7 +66,7 @@ class NearestClips:
         self._nearest = np.full(len(queries), -1)
         self._count = 0
 
-    def add(self, fingerprint: Float32[np.ndarray, "d"]) -> None:  # noqa: F821
+    def add(self, fingerprint: Float32[np.ndarray, "d"]) -> None:
         """Take in one clip of the stream."""
         self._pending.append(fingerprint)
         if len(self._pending) == CHUNK_CLIPS:

@@ -43,7 +43,8 @@ def smoothness(frames: UInt8[np.ndarray, "f h w 3"]) -> float:
 def _middle(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     height, width = before.shape[:2]
     gray = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (before, after)]
-    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST).calc(gray[0], gray[1], None)
+    blank = np.zeros((height, width, 2), np.float32)
+    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST).calc(gray[0], gray[1], blank)
     y, x = np.indices((height, width), dtype=np.float32)
     halves = []
     for frame, way in ((before, -0.5), (after, 0.5)):
@@ -59,7 +60,7 @@ def _shrink(frames: np.ndarray) -> np.ndarray:
     return np.stack([cv2.resize(f, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) for f in frames])
 
 
-def fingerprint(frames: UInt8[np.ndarray, "f h w 3"]) -> Float32[np.ndarray, "d"]:  # noqa: F821
+def fingerprint(frames: UInt8[np.ndarray, "f h w 3"]) -> Float32[np.ndarray, "d"]:
     """A clip as one vector: five frames spread over it, 16x16, scaled so that the Euclidean distance
     between two clips is their root mean squared difference in 8-bit levels."""
     chosen = np.linspace(0, len(frames) - 1, FINGERPRINT_FRAMES).round().astype(int)

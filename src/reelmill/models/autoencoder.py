@@ -53,7 +53,7 @@ def load(source: str | Path, subfolder: str | None = None, device: torch.device 
 
 def to_model(frames: UInt8[np.ndarray, "b f h w c"] | UInt8[Tensor, "b f h w c"]) -> Float[Tensor, "b c f h w"]:
     """8-bit frames to the autoencoder's range [-1, 1]."""
-    frames = torch.as_tensor(frames)
+    frames = torch.tensor(frames) if isinstance(frames, np.ndarray) else frames
     return rearrange(frames, "b f h w c -> b c f h w").float() / 127.5 - 1
 
 

@@ -17,32 +17,31 @@ from reelmill.tracking.runs import (
     log_points,
     open_run,
 )
-from reelmill.tracking.store import Store
+from reelmill.tracking.store import Store, connect
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric, Run
 
 
-def deliver(directory: Path, store: Store) -> None:
+def deliver(directory: Path, store: Store | None = None) -> Store | None:
     """Send what the store does not have; a journal whose training has ended is removed then.
+
+    Returns the store, to be given to the next call; opened if none is given, None if there is no
+    such journal any more.
 
     Raises:
         one of `store.tracker_errors`: what is sent by then is acknowledged.
     """
-    with sending(directory):
-        if not (directory / "journal.jsonl").exists():
-            return  # sent and removed while this process waited
+    with sending(directory) as there:
+        if not there:
+            return None
         ended = not is_written(directory)  # asked first: what is written later is not sent below
+        store = store or connect(next(read_records(directory))[0]["experiment"])
         end = Delivery(directory, store).run()
         if ended:
             _end_abandoned(directory, store)
             remove_journal(directory, end)
-
-
-def experiment_of(directory: Path) -> str:
-    """The experiment that a journal's run belongs to."""
-    record, _ = next(read_records(directory))
-    return record["experiment"]
+    return store
 
 
 class Delivery:

@@ -39,8 +39,9 @@ class Journal:
         self._last_step: dict[str, int] = {}  # by metric
         self._seen: set[tuple[str, str]] = set()  # (kind, id) of all other records
         end = 0
-        for record, end in read_records(self.directory):
+        for record, offset in read_records(self.directory):
             self._remember(record)
+            end = offset
         self._file.truncate(end)  # a line that a power cut left half written
         (self.directory / "spool").mkdir(exist_ok=True)
 
@@ -125,11 +126,16 @@ def remove_journal(directory: Path, sent: int) -> None:
 
 
 @contextmanager
-def sending(directory: Path) -> Iterator[None]:
-    """Hold the right to send a journal: one process at a time."""
-    with (directory / "send.lock").open("a") as file:
+def sending(directory: Path) -> Iterator[bool]:
+    """Hold the right to send a journal, one process at a time; gives whether it is (still) there."""
+    try:
+        file = (directory / "send.lock").open("a")
+    except FileNotFoundError:
+        yield False
+        return
+    with file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        yield (directory / _FILE).exists()
 
 
 def _take_folder(run_key: str) -> tuple[Path, IO[bytes]]:

@@ -10,9 +10,9 @@ import sys
 import time
 from pathlib import Path
 
-from reelmill.tracking.delivery import deliver, experiment_of
+from reelmill.tracking.delivery import deliver
 from reelmill.tracking.journal import is_written, journals_root
-from reelmill.tracking.store import connect, plain_uri, store_uri, tracker_errors
+from reelmill.tracking.store import Store, plain_uri, store_uri, tracker_errors
 
 ALL_SENT, SOMETHING_LEFT = 0, 3  # exit statuses
 MAX_WAIT_S = 60.0  # between two tries at a tracker that is away
@@ -28,7 +28,7 @@ def catch_up() -> list[Path]:
     for directory in waiting:
         if is_written(directory):
             continue
-        failure = _try_deliver(directory)
+        _, failure = try_deliver(directory)
         if failure:
             left.append(directory)
             warn(f"MLflow at {plain_uri(store_uri())} does not take {directory}: {failure}")
@@ -46,9 +46,10 @@ def send_until_closed(directory: Path, flush_every_s: float) -> int:
     A tracker that is away is tried again after a wait that doubles, up to a minute.
     """
     wait_s, warned, open_ = flush_every_s, False, True
+    store: Store | None = None
     while True:
         started = time.monotonic()
-        failure = _try_deliver(directory)
+        store, failure = try_deliver(directory, store)
         if failure and not warned:
             warn(
                 f"MLflow at {plain_uri(store_uri())} cannot be reached: {failure}\nTraining goes on; its record is kept in {directory}."
@@ -63,10 +64,9 @@ def send_until_closed(directory: Path, flush_every_s: float) -> int:
         open_ = not readable  # nothing is ever written to it: readable means closed
 
 
-def _try_deliver(directory: Path) -> str:
-    """Send a journal; why it failed, or empty."""
+def try_deliver(directory: Path, store: Store | None = None) -> tuple[Store | None, str]:
+    """Send a journal; the store for the next time, and why it failed, or empty."""
     try:
-        deliver(directory, connect(experiment_of(directory)))
+        return deliver(directory, store), ""
     except tracker_errors() as error:
-        return plain_uri(str(error).strip().splitlines()[0][:300])
-    return ""
+        return None, plain_uri(str(error).strip().splitlines()[0][:300])

@@ -1,5 +1,6 @@
 """The training loop: restore or start; batch, step, average; log, validate, preview, save when due."""
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -192,20 +193,22 @@ def _backward(run: Run, micro: int) -> Tensor:
 
 def _log_steps(run: Run, pending: list[dict], elapsed_s: float) -> float:
     """Move pending steps into the record and to the log; returns the last loss."""
-    rows = [{key: round(float(value), 8) for key, value in row.items()} for row in pending]
-    for row in rows:
-        row["step"] = int(row["step"])
-        if not all(map(_is_finite, row.values())):
-            raise UserError(f"train: step {row['step']}: not finite: {row}. Lower train.learning_rate or train.max_grad_norm, or set train.precision: fp32.")
-        run.log.metrics(row["step"], {key: value for key, value in row.items() if key != "step"})
-    run.record.steps += rows
-    done = rows[-1]["step"]
-    run.log.metrics(done, {"iterations_per_s": len(rows) / max(elapsed_s, 1e-9), "memory_mb": _memory_mb(run.device)})
+    done = 0
+    for row in pending:
+        done = row.pop("step")
+        values = {key: round(float(value), 8) for key, value in row.items()}
+        if not all(map(math.isfinite, values.values())):
+            raise UserError(
+                f"train: step {done}: not finite: {values}. Lower train.learning_rate or train.max_grad_norm, or set train.precision: fp32."
+            )
+        run.record.steps.append({"step": done, **values})
+        run.log.metrics(done, values)
+    run.log.metrics(done, {"iterations_per_s": len(pending) / max(elapsed_s, 1e-9), "memory_mb": _memory_mb(run.device)})
     if done % run.steps_per_epoch == 0:
         epoch = [row["loss"] for row in run.record.steps[-run.steps_per_epoch :]]
         run.log.metrics(done, {"epoch": done // run.steps_per_epoch, "epoch_loss": sum(epoch) / len(epoch)})
     pending.clear()
-    return rows[-1]["loss"]
+    return run.record.steps[-1]["loss"]
 
 
 def _validation_interval(run: Run) -> int:
@@ -236,7 +239,3 @@ def _memory_mb(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     return psutil.Process().memory_info().rss / 2**20
-
-
-def _is_finite(value: float) -> bool:
-    return value - value == 0

@@ -117,9 +117,7 @@ def _hold_out(
             short.subtract(value for combination in held_out[split] for value in combination)
             candidates = [combination for combination in train if combination not in CANONICAL]
             while candidates and len(held_out[split]) < count:
-                chosen = max(
-                    candidates, key=lambda combination: _num_short(combination, short)
-                )  # the first of the best
+                chosen = max(candidates, key=lambda candidate: _num_short(candidate, short))  # first of the best
                 if covering and not _num_short(chosen, short):
                     break
                 candidates.remove(chosen)

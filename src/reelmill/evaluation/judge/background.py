@@ -32,7 +32,9 @@ def _fit(basis: np.ndarray, ring_basis: np.ndarray, values: np.ndarray) -> np.nd
         if keep.sum() < values.size // 4:  # no background to speak of: the level alone
             return np.full(basis.shape[:2], np.median(values), np.float32)
         terms = ring_basis[keep]
-        weights = np.linalg.solve(terms.T @ terms + 1e-3 * np.eye(terms.shape[1], dtype=np.float32), terms.T @ values[keep])
+        weights = np.linalg.solve(
+            terms.T @ terms + 1e-3 * np.eye(terms.shape[1], dtype=np.float32), terms.T @ values[keep]
+        )
         off = np.abs(values - ring_basis @ weights)
         keep = off < max(TIGHT_LEVELS, 4 * np.median(off))
     return (basis @ weights).astype(np.float32)

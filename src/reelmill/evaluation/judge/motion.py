@@ -35,7 +35,7 @@ def name_motion(track: Track, shape: str) -> str:
     return names[0] if amounts[names] > 0 else names[1]
 
 
-def angle_track(track: Track, shape: str) -> Float[np.ndarray, "p"]:  # noqa: F821
+def angle_track(track: Track, shape: str) -> Float[np.ndarray, "p"]:
     """The object's angle in radians, growing clockwise, from the phase of its leading harmonic."""
     order = _SYMMETRY[shape]
     phases = -np.angle(np.fft.rfft(track.outline, axis=1)[:, order])

@@ -1,0 +1,50 @@
+# make repro | test | check | smoke | ui | help
+PYTHON ?= python3
+# Where torch comes from: empty for pip's own configuration, or for example
+# TORCH_INDEX=https://download.pytorch.org/whl/cpu (CPU build) or .../whl/cu130 (CUDA build).
+TORCH_INDEX ?=
+TORCH_VERSION := 2.13.0
+PORT ?= 5000
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export DVC_NO_ANALYTICS := 1
+export DO_NOT_TRACK := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+INSTALLED := .venv/.installed
+
+.PHONY: repro test check smoke ui help
+.DEFAULT_GOAL := help
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.11 ..." if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --progress-bar off $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==$(TORCH_VERSION)
+	.venv/bin/python -m pip install --quiet --progress-bar off --constraint constraints.txt --editable '.[dev]'
+	.venv/bin/python -c 'import cv2' || { echo 'OpenCV needs system libraries: on Debian or Ubuntu `apt-get install libgl1 libglib2.0-0`, or replace it with `.venv/bin/pip install opencv-python-headless`.' >&2; exit 1; }
+	touch $@
+
+repro: $(INSTALLED) ## the whole pipeline on params.yaml: videos, report, MLflow run
+	dvc repro
+	@reelmill record
+	@echo 'Videos: results/generate/*.mp4 (contact sheets beside them)'
+	@echo 'Report: results/evaluate/report.html      open it: python3 -m webbrowser results/evaluate/report.html'
+	@echo 'MLflow: make ui                           then http://127.0.0.1:$(PORT)'
+
+test: $(INSTALLED) ## all tests, a small real run of every stage among them
+	python -m pytest
+
+check: $(INSTALLED) ## lint, types, import directions
+	ruff format --check .
+	ruff check .
+	mypy
+	lint-imports
+
+smoke: $(INSTALLED) ## all seven stages in minutes, in a workspace of its own
+	python -m benchmarks.smoke
+
+ui: $(INSTALLED) ## MLflow's pages on loopback
+	reelmill ui --port $(PORT)
+
+help: ## this text
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'

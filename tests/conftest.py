@@ -1,0 +1,36 @@
+"""A trained workspace, made once by the real stages through DVC, for the tests that need one."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true", GX_ANALYTICS_ENABLED="false", DVC_NO_ANALYTICS="1")
+
+from benchmarks.workspace import make_workspace, run
+
+
+def micro_workspace(target: Path) -> Path:
+    """A workspace on the tests' smallest settings."""
+    make_workspace(target)
+    shutil.copy(Path(__file__).parent / "micro.yaml", target / "presets/micro.yaml")
+    run(target, "reelmill", "preset", "micro")
+    return target
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory) -> Path:
+    """A workspace in which `dvc repro` has run to the end. Read it, or copy it; do not change it."""
+    workspace = micro_workspace(tmp_path_factory.mktemp("trained") / "workspace")
+    run(workspace, "dvc", "repro")
+    run(workspace, "reelmill", "record")
+    return workspace
+
+
+@pytest.fixture
+def in_trained(trained, monkeypatch) -> Path:
+    """The trained workspace as the current directory."""
+    monkeypatch.chdir(trained)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    return trained

@@ -1,0 +1,167 @@
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKLCogVideoX, DiffusionPipeline
+
+from reelmill import diffusion
+from reelmill.compute import generator
+from reelmill.config import Model, Sampling, TextEncoder
+from reelmill.errors import UserError
+from reelmill.models.autoencoder import fold_normalisation
+from reelmill.models.cogvideox import (
+    assemble,
+    build_transformer,
+    check_video_shape,
+    load_pipeline,
+    rotary_embedding,
+    round_trip_frames,
+)
+from reelmill.models.text import build_text_encoder, fit_tokenizer, load_text_encoder, token_ids
+from reelmill.sampling import Request, sample
+
+TEXT = TextEncoder(source=None, subfolder=None, width=32, num_layers=1, num_heads=2, max_tokens=226, short_tokens=16, long_share=0.1)
+MODEL = Model(
+    family="cogvideox", num_layers=1, num_attention_heads=2, attention_head_dim=16, patch_size=2, time_embed_dim=32, text_encoder=TEXT
+)
+REQUEST = Request(9, 32, 32, 3, 2.0, 16, "fp32")
+SAMPLING = Sampling(scheduler="unipc", num_inference_steps=3, guidance_scale=2.0, fps=8)
+
+
+def tiny_autoencoder(temporal=4):
+    torch.manual_seed(0)
+    return AutoencoderKLCogVideoX(
+        down_block_types=("CogVideoXDownBlock3D",) * 3,
+        up_block_types=("CogVideoXUpBlock3D",) * 3,
+        block_out_channels=(8, 8, 8),
+        latent_channels=4,
+        layers_per_block=1,
+        norm_num_groups=4,
+        temporal_compression_ratio=temporal,
+        sample_height=32,
+        sample_width=32,
+        scaling_factor=1.0,
+    ).eval()
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    tokenizer = fit_tokenizer(["a red circle", "a blue square"], 300)
+    text = build_text_encoder(TEXT, len(tokenizer), 0)
+    transformer = build_transformer(MODEL, (3, 4, 8, 8), 9, 4, 32, 0)
+    torch.nn.init.normal_(transformer.proj_out.weight, std=0.1)  # as it starts it would predict zero
+    for block in transformer.transformer_blocks:
+        torch.nn.init.normal_(block.norm1.linear.weight, std=0.1)
+        torch.nn.init.normal_(block.norm2.linear.weight, std=0.1)
+    return assemble(tokenizer, text, tiny_autoencoder(), transformer.eval(), diffusion.scheduler("flow", SAMPLING))
+
+
+@pytest.mark.parametrize("temporal", [1, 2, 4])
+@pytest.mark.parametrize("frames", [1, 4, 5, 8, 9, 12, 13, 16, 17])
+def test_round_trip_frames_is_what_the_autoencoder_does(frames, temporal):
+    model = tiny_autoencoder(temporal)
+    with torch.no_grad():
+        latents = model.encode(torch.zeros(1, 3, frames, 32, 32)).latent_dist.mode()
+        decoded = model.decode(latents).sample
+    assert round_trip_frames(frames, temporal) == decoded.shape[2]
+
+
+@torch.no_grad()
+def test_folding_normalises_the_latents_and_keeps_the_decoding():
+    model, folded = tiny_autoencoder(), tiny_autoencoder()
+    mean, std = torch.tensor([0.02, -0.01, 0.0, 0.03]), torch.tensor([0.5, 1.5, 2.0, 1.0])
+    fold_normalisation(folded, mean, std)
+    video = torch.rand(1, 3, 9, 32, 32, generator=generator(0)) * 2 - 1
+    before, after = model.encode(video).latent_dist, folded.encode(video).latent_dist
+    wide = (1, -1, 1, 1, 1)
+    torch.testing.assert_close(after.mean, (before.mean - mean.view(wide)) / std.view(wide), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(after.std, before.std / std.view(wide), atol=1e-5, rtol=1e-4)
+    old, new = model.decode(before.mean).sample, folded.decode(after.mean).sample
+    torch.testing.assert_close(new[..., 12:20, 12:20], old[..., 12:20, 12:20], atol=2e-2, rtol=0)  # the border may differ
+
+
+def test_rotary_embedding_is_the_pipelines_own(pipeline):
+    cos, sin = rotary_embedding(pipeline.transformer, torch.zeros(1, 3, 4, 8, 8))
+    expected = pipeline._prepare_rotary_positional_embeddings(32, 32, 3, torch.device("cpu"))
+    assert torch.equal(cos, expected[0])
+    assert torch.equal(sin, expected[1])
+
+
+def test_saved_pipeline_gives_in_vanilla_diffusers_what_sample_gives(pipeline, tmp_path):
+    ours = list(sample(pipeline, ["a red circle", "a blue square"], [3, 4], REQUEST, batch_size=2))
+    pipeline.save_pretrained(tmp_path / "pipeline")
+    vanilla = DiffusionPipeline.from_pretrained(str(tmp_path / "pipeline"))
+    assert type(vanilla).__name__ == "CogVideoXPipeline"
+    frames = vanilla(
+        "a blue square", num_frames=9, height=32, width=32, num_inference_steps=3, guidance_scale=2.0,
+        max_sequence_length=16, generator=torch.Generator().manual_seed(4), output_type="np",
+    ).frames[0]  # fmt: skip
+    assert np.abs(np.rint(frames * 255) - ours[1]).max() <= 1
+
+
+def test_a_video_does_not_depend_on_its_batch(pipeline):
+    together = list(sample(pipeline, ["a red circle", "a blue square", "a red circle"], [1, 2, 3], REQUEST, batch_size=3))
+    alone = list(sample(pipeline, ["a red circle"], [3], REQUEST, batch_size=1))
+    assert np.abs(together[2].astype(int) - alone[0]).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("frames", "height", "text"),
+    [(12, 64, "nearest: 9"), (5, 64, "8k and 8k+1"), (17, 60, "nearest: 56 or 64"), (17, 4, "nearest: 8 or 16")],
+)
+def test_shapes_that_do_not_fit_name_the_rule_and_the_nearest(frames, height, text):
+    with pytest.raises(UserError, match=text.replace("+", r"\+")):
+        check_video_shape(frames, height, 64, 4, 4, 2)
+
+
+def test_prompt_that_is_too_long_is_refused(pipeline):
+    with pytest.raises(UserError, match="the model takes 226"):
+        next(sample(pipeline, ["red " * 400], [0], REQUEST, 1))
+
+
+def test_load_pipeline_says_what_to_do_when_there_is_none(tmp_path):
+    with pytest.raises(UserError, match="dvc repro train"):
+        load_pipeline(tmp_path)
+
+
+def test_load_pipeline_refuses_a_torn_file(pipeline, tmp_path):
+    pipeline.save_pretrained(tmp_path)
+    (tmp_path / "transformer/diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(UserError, match="not loaded as a CogVideoXPipeline"):
+        load_pipeline(tmp_path)
+
+
+def test_tokenizer_keeps_trained_words_whole_and_spells_the_rest():
+    tokenizer = fit_tokenizer(["a green circle moving left to right"] * 3 + ["a red line"], 600)
+    assert len(tokenizer("a green circle")["input_ids"]) == 4  # three words and the end
+    assert tokenizer.unk_token_id not in tokenizer("zebra ÿ 漢")["input_ids"]
+    assert tokenizer.decode(tokenizer("A green zebra")["input_ids"], skip_special_tokens=True).strip() == "a green zebra"
+
+
+def test_text_encoder_starts_near_a_table_but_sees_order():
+    tokenizer = fit_tokenizer(["left to right", "right to left"], 300)
+    encoder = build_text_encoder(TEXT, len(tokenizer), 0)
+    with torch.no_grad():
+        there = encoder(token_ids(tokenizer, ["left to right"], 16))[0][0]
+        back = encoder(token_ids(tokenizer, ["right to left"], 16))[0][0]
+    left, left_again = there[0], back[2]
+    assert torch.nn.functional.cosine_similarity(left, left_again, dim=0) > 0.8
+    assert (left - left_again).abs().max() > 1e-3
+
+
+def test_caption_that_does_not_fit_is_an_error_and_not_cut():
+    tokenizer = fit_tokenizer(["red"], 300)
+    with pytest.raises(UserError, match="caption of 6 tokens, the model takes 4"):
+        token_ids(tokenizer, ["red red red red red"], 4)
+
+
+def test_pretrained_text_encoder_comes_from_a_pipeline_directory(pipeline, tmp_path):
+    pipeline.save_pretrained(tmp_path)
+    tokenizer, encoder = load_text_encoder(TEXT.model_copy(update={"source": str(tmp_path)}))
+    ids = token_ids(tokenizer, ["a red circle"], 16)
+    with torch.no_grad():
+        assert torch.equal(encoder(ids)[0], pipeline.text_encoder(ids)[0])
+
+
+def test_missing_text_encoder_says_what_was_expected(tmp_path):
+    with pytest.raises(UserError, match=r"model.text_encoder.source .* no T5 encoder"):
+        load_text_encoder(TEXT.model_copy(update={"source": str(tmp_path)}))

@@ -1,0 +1,83 @@
+import ast
+from pathlib import Path
+
+import pytest
+import yaml
+
+from reelmill.config import Params, Section, load_params
+from reelmill.errors import UserError
+from reelmill.presets import names, write_preset
+
+ROOT = Path(__file__).parent.parent
+
+
+def changed(tmp_path, section, **values):
+    raw = yaml.safe_load((ROOT / "presets/default.yaml").read_text())
+    raw[section].update(values)
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(raw))
+    return path
+
+
+def test_committed_settings_are_the_default_preset():
+    assert yaml.safe_load((ROOT / "params.yaml").read_text()) == yaml.safe_load((ROOT / "presets/default.yaml").read_text())
+
+
+@pytest.mark.parametrize("name", [p.stem for p in (ROOT / "presets").glob("*.yaml")])
+def test_every_preset_checks(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    write_preset(name, tmp_path / "params.yaml")
+    assert isinstance(load_params(tmp_path / "params.yaml"), Params)
+    assert name in names()
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "text"),
+    [
+        ("train", {"learning_rat": 1.0}, "train.learning_rat: unknown setting"),
+        ("train", {"learning_rate": "1e-4"}, "YAML wants a dot in it: 1.0e-04"),
+        ("train", {"epochs": 0}, r"train.epochs: .* \(got 0\)"),
+        ("data", {"num_frames": 12}, "nearest: 9 or 16"),
+        ("data", {"num_frames": 16}, "nearest: 17 or 9"),
+        ("data", {"height_px": 60}, "data.height_px: 60: .*nearest: 56 or 64"),
+        ("model", {"attention_head_dim": 24}, "nearest: 16 or 32"),
+        ("train", {"loss_weighting": "min_snr"}, "min_snr is for objective v_prediction"),
+        ("sampling", {"scheduler": "ddim"}, "with flow use unipc or dpmsolver"),
+        ("autoencoder", {"block_out_channels": [16, 20, 32]}, "block_out_channels.1: 20: .*nearest: 16 or 24"),
+        ("autoencoder", {"block_out_channels": [16, 32]}, "needs 3 blocks"),
+        ("samples", {"fps": 12}, "samples.fps 12"),
+    ],
+)
+def test_wrong_setting_names_key_rule_and_nearest(tmp_path, section, values, text):
+    with pytest.raises(UserError, match=text):
+        load_params(changed(tmp_path, section, **values))
+
+
+def test_missing_file_says_what_to_do(tmp_path):
+    with pytest.raises(UserError, match="Run from the repository's root"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_every_setting_is_read_somewhere():
+    """A setting that is accepted and ignored is a defect: each name is an attribute that some code reads."""
+    read = set()
+    for path in [*(ROOT / "src").rglob("*.py"), *(ROOT / "stages").glob("*.py")]:
+        tree = ast.parse(path.read_text())
+        read |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)}
+    assert _settings(Params) - read - _read_by_name() == set()
+
+
+def _read_by_name() -> set[str]:
+    """The expectations are read as a table, by name: each is a column of the manifest."""
+    from reelmill.config import Expectations
+
+    return set(Expectations.model_fields)
+
+
+def _settings(section: type[Section]) -> set[str]:
+    found = set()
+    for name, field in section.model_fields.items():
+        found.add(name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            found |= _settings(field.annotation)
+    return found

@@ -1,0 +1,89 @@
+import pytest
+import torch
+from diffusers import CogVideoXDDIMScheduler
+
+from reelmill import diffusion
+from reelmill.compute import generator
+from reelmill.config import Sampling
+
+LEVELS = torch.tensor([0.001, 0.25, 0.5, 0.9, 1.0])
+
+
+@pytest.fixture
+def pair():
+    return torch.randn(5, 2, 3, 4, 4, generator=generator("clean")), torch.randn(5, 2, 3, 4, 4, generator=generator("noise"))
+
+
+@pytest.mark.parametrize("objective", ["flow", "v_prediction"])
+def test_predicted_clean_inverts_a_right_prediction(objective, pair):
+    clean, noise = pair
+    noisy = diffusion.add_noise(objective, clean, noise, LEVELS)
+    right = diffusion.target(objective, clean, noise, LEVELS)
+    torch.testing.assert_close(diffusion.predicted_clean(objective, noisy, right, LEVELS), clean, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("objective", ["flow", "v_prediction"])
+def test_level_one_is_pure_noise(objective, pair):
+    clean, noise = pair
+    noisy = diffusion.add_noise(objective, clean, noise, torch.ones(5))
+    torch.testing.assert_close(noisy, noise, atol=1e-3, rtol=0)
+
+
+def test_flow_is_the_straight_line(pair):
+    clean, noise = pair
+    torch.testing.assert_close(diffusion.add_noise("flow", clean, noise, torch.full((5,), 0.25)), 0.75 * clean + 0.25 * noise)
+
+
+def test_v_prediction_matches_diffusers(pair):
+    clean, noise = pair
+    scheduler = diffusion.scheduler("v_prediction", _sampling("ddim"))
+    assert isinstance(scheduler, CogVideoXDDIMScheduler)
+    timesteps = diffusion.timestep_of("v_prediction", LEVELS).long()
+    torch.testing.assert_close(
+        diffusion.add_noise("v_prediction", clean, noise, LEVELS), scheduler.add_noise(clean, noise, timesteps)
+    )
+    torch.testing.assert_close(
+        diffusion.target("v_prediction", clean, noise, LEVELS), scheduler.get_velocity(clean, noise, timesteps)
+    )
+
+
+@pytest.mark.parametrize(
+    ("objective", "name"),
+    [("flow", "unipc"), ("flow", "dpmsolver"), ("v_prediction", "unipc"), ("v_prediction", "dpmsolver"), ("v_prediction", "ddim")],
+)
+def test_samplers_find_the_data_from_a_perfect_model(objective, name, pair):
+    """A model that knows the one clean sample must lead every sampler to it, from pure noise."""
+    clean, noise = pair
+    clean, latents = clean[:1], noise[:1].clone()
+    scheduler = diffusion.scheduler(objective, _sampling(name))
+    scheduler.set_timesteps(20)
+    for timestep in scheduler.timesteps:
+        sigma = (timestep.float() / 1000 if objective == "flow" else (timestep.float() + 1) / 1000).view(1)
+        a, s = diffusion.signal_and_noise(objective, sigma)
+        estimate = (latents - a * clean) / s.clamp_min(1e-6)
+        prediction = diffusion.target(objective, clean, estimate, sigma)
+        latents = scheduler.step(prediction, timestep, latents, return_dict=False)[0]
+    assert (latents - clean).abs().mean() < 0.05
+
+
+def test_levels_cover_every_equal_share_once():
+    levels = diffusion.sample_levels("uniform", 8, generator(0))
+    assert (levels * 8).floor().tolist() == list(range(8))
+
+
+def test_logit_normal_levels_are_symmetric_about_a_half():
+    levels = diffusion.sample_levels("logit_normal", 10_000, generator(0))
+    assert abs(levels.mean() - 0.5) < 1e-3
+    assert abs(torch.logit(levels).std() - 1) < 1e-2
+
+
+def test_min_snr_weight_has_its_closed_form():
+    sigma = torch.tensor([0.5])
+    a, s = diffusion.signal_and_noise("v_prediction", sigma)
+    snr = (a / s).item() ** 2
+    weight = diffusion.loss_weight("v_prediction", "min_snr", sigma).item()
+    assert weight == pytest.approx(min(snr, 5) / (snr + 1))
+
+
+def _sampling(name):
+    return Sampling(scheduler=name, num_inference_steps=20, guidance_scale=1.0, fps=8)
