@@ -3,14 +3,9 @@
 from dataclasses import replace
 from pathlib import Path
 
-from reelmill import diffusion, tracking
-from reelmill.compute import choose_device, make_deterministic
 from reelmill.config import load_params
 from reelmill.data.manifest import load_manifest
-from reelmill.generation import plan, write_videos
-from reelmill.models.cogvideox import load_pipeline
 from reelmill.storage import atomic_path, write_json
-from reelmill.training.previews import request_of
 from reelmill.workspace import run_stage
 
 PIPELINE, RESULTS = Path("models/pipeline"), Path("results/generate")
@@ -18,6 +13,13 @@ PIPELINE, RESULTS = Path("models/pipeline"), Path("results/generate")
 
 def main() -> None:
     """Generate every planned video."""
+    # Imported here, after run_stage has set the environment that torch's threads read.
+    from reelmill import diffusion, tracking
+    from reelmill.compute import choose_device, make_deterministic
+    from reelmill.generation import plan, write_videos
+    from reelmill.models.cogvideox import load_pipeline
+    from reelmill.training.previews import request_of
+
     params = load_params()
     make_deterministic()
     settings = params.generate

@@ -9,8 +9,7 @@ import urllib.request
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from mlflow import MlflowClient
-from tracked_workspace import artifacts, history, runs
+from tracked_workspace import history, runs
 
 from reelmill.tracking import TrainingLog, log_evaluation, model_hash, record
 from reelmill.tracking.store import server_arguments
@@ -36,7 +35,8 @@ def server(mlruns: Path, port: int):
         try:
             deadline = time.monotonic() + 60
             while not answers(f"http://127.0.0.1:{port}/health"):
-                assert process.poll() is None and time.monotonic() < deadline, (mlruns / "server.log").read_text()
+                assert process.poll() is None, (mlruns / "server.log").read_text()
+                assert time.monotonic() < deadline, (mlruns / "server.log").read_text()
                 time.sleep(0.1)
             yield
         finally:

@@ -74,23 +74,27 @@ def test_preview_is_kept_by_step(params, client, in_process):
     assert "previews/step-000900/a.mp4" in artifacts(client, runs(client)[0].info.run_id)
 
 
+def break_off(params, num_steps, error):
+    with TrainingLog(params, "k1") as log:
+        for step in range(1, num_steps + 1):
+            log.metrics(step, {"loss": 2.0 / step})
+        raise error
+
+
 @pytest.mark.parametrize(
     ("error", "status"), [(UserError("bad"), "FAILED"), (RuntimeError(), "FAILED"), (KeyboardInterrupt(), "KILLED")]
 )
 def test_status_tells_how_training_ended(params, client, in_process, error, status):
-    with pytest.raises(type(error)), TrainingLog(params, "k1") as log:
-        log.metrics(1, {"loss": 1.0})
-        raise error
+    with pytest.raises(type(error)):
+        break_off(params, 1, error)
     (run,) = runs(client)
     assert run.info.status == status
-    assert history(client, run.info.run_id, "training/loss") == [(1, 1.0)]
+    assert history(client, run.info.run_id, "training/loss") == [(1, 2.0)]
 
 
 def test_resumed_training_goes_on_in_its_run_without_doubles(params, client, in_process):
-    with pytest.raises(KeyboardInterrupt), TrainingLog(params, "k1") as log:
-        for step in (1, 2, 3):
-            log.metrics(step, {"loss": 2.0 / step})
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        break_off(params, 3, KeyboardInterrupt())
     train(params, range(2, 5))  # the saved state was at step 1
     (run,) = runs(client)
     assert run.info.status == "FINISHED"

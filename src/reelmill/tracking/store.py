@@ -143,9 +143,7 @@ def _experiment(client: "MlflowClient", name: str, location: str | None) -> str:
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
-            # The kind makes the UI open on runs and models, not on its pages about agents.
-            kind = {"mlflow.experimentKind": "custom_model_development"}
-            return client.create_experiment(name, artifact_location=location, tags=kind)
+            return client.create_experiment(name, artifact_location=location)
         except MlflowException:  # another process on the same server was first
             found = client.get_experiment_by_name(name)
             if found is None:
