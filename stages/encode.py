@@ -27,7 +27,10 @@ def main() -> None:
     state = state_directory("encode", {"settings": settings, **hashes})
     model = autoencoder.load(AUTOENCODER)
     if text.source is None:
-        tokenizer, frozen = fit_tokenizer((clip.caption for clip in clips if clip.split == "train"), params.encode.vocabulary_size), None
+        tokenizer, frozen = (
+            fit_tokenizer((clip.caption for clip in clips if clip.split == "train"), params.encode.vocabulary_size),
+            None,
+        )
     else:
         tokenizer, frozen = load_text_encoder(text)
         frozen = frozen.to(choose_device(params.encode.device))
@@ -50,7 +53,15 @@ def main() -> None:
         **hashes,
     }
     write_latents(OUTPUT, paths, clips, params.encode.shard_clips, encode_captions([""])[0], metadata, tokenizer)
-    write_json(RESULTS / "metrics.json", {"clips": len(clips), "latents_std": round(spread, 6), "scaling_factor": scaling_factor, "vocabulary_size": len(tokenizer)})
+    write_json(
+        RESULTS / "metrics.json",
+        {
+            "clips": len(clips),
+            "latents_std": round(spread, 6),
+            "scaling_factor": scaling_factor,
+            "vocabulary_size": len(tokenizer),
+        },
+    )
     finish_state(state)
 
 

@@ -39,7 +39,12 @@ def main() -> None:
     write_json(RESULTS / "verdicts.json", verdict_rows(videos, readings))
     write_text(RESULTS / "accuracy.csv", accuracy_csv(evidence.accuracies))
     charts = charts_of("Training", TRAIN / "history.csv") + charts_of("Validation", TRAIN / "validation.csv")
-    made_from = {"pipeline": PIPELINE, "autoencoder": AUTOENCODER, "manifest": MANIFEST, "videos": GENERATED / "videos.json"}
+    made_from = {
+        "pipeline": PIPELINE,
+        "autoencoder": AUTOENCODER,
+        "manifest": MANIFEST,
+        "videos": GENERATED / "videos.json",
+    }
     background = Background(
         charts, tables(params, made_from, AUTOENCODER_METRICS, TRAIN / "metrics.json"), params.evaluate.confidence
     )

@@ -23,7 +23,11 @@ def main() -> None:
     settings = params.autoencoder
     make_deterministic()
     clips = load_manifest()
-    made_from = {"settings": settings.model_dump(mode="json"), "data": params.data.model_dump(mode="json"), "manifest": hash_path(MANIFEST)}
+    made_from = {
+        "settings": settings.model_dump(mode="json"),
+        "data": params.data.model_dump(mode="json"),
+        "manifest": hash_path(MANIFEST),
+    }
     state = state_directory("fit-autoencoder", made_from)
     history: list[dict] = []
     if settings.source is None:

@@ -7,7 +7,12 @@ from reelmill.config import load_params
 from reelmill.storage import atomic_path, hash_path, write_csv, write_json
 from reelmill.workspace import finish_state, run_stage, state_directory
 
-LATENTS, AUTOENCODER, OUTPUT, RESULTS = Path("data/latents"), Path("models/autoencoder"), Path("models/pipeline"), Path("results/train")
+LATENTS, AUTOENCODER, OUTPUT, RESULTS = (
+    Path("data/latents"),
+    Path("models/autoencoder"),
+    Path("models/pipeline"),
+    Path("results/train"),
+)
 
 
 def main() -> None:
@@ -23,7 +28,9 @@ def main() -> None:
     params = load_params()
     make_deterministic()
     settings = params.model_dump(mode="json", include={"data", "model", "train", "sampling"})
-    state = state_directory("train", {"settings": settings, "latents": hash_path(LATENTS), "autoencoder": hash_path(AUTOENCODER)})
+    state = state_directory(
+        "train", {"settings": settings, "latents": hash_path(LATENTS), "autoencoder": hash_path(AUTOENCODER)}
+    )
     with TrainingLog(params, run_key=state.name) as log:
         checkpoints, record = train(params, LATENTS, autoencoder.load(AUTOENCODER), state, log)
         figures = publish(checkpoints, OUTPUT, params, read_info(LATENTS), len(LatentClips(LATENTS, "train")))

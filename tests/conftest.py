@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true", GX_ANALYTICS_ENABLED="false", DVC_NO_ANALYTICS="1")
+os.environ.update(
+    MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true", GX_ANALYTICS_ENABLED="false", DVC_NO_ANALYTICS="1"
+)
 
 from benchmarks.workspace import make_workspace, run
 

@@ -3,7 +3,6 @@ import shutil
 
 import av
 import pytest
-
 from benchmarks.workspace import run
 
 
@@ -17,21 +16,52 @@ def frames_of(path) -> int:
 
 
 def test_generate_writes_a_video_of_the_trained_model(trained, tmp_path):
-    done = reelmill(trained, "generate", "--prompt", "a red circle moving left to right", "--output", str(tmp_path / "a.mp4"), "--seed", "3")
+    done = reelmill(
+        trained,
+        "generate",
+        "--prompt",
+        "a red circle moving left to right",
+        "--output",
+        str(tmp_path / "a.mp4"),
+        "--seed",
+        "3",
+    )
     assert done.returncode == 0, done.stderr
     assert "UNTRAINED" not in done.stdout
     assert frames_of(tmp_path / "a.mp4") == 9
 
 
 def test_generate_takes_the_old_spellings(trained, tmp_path):
-    done = reelmill(trained, "generate", "--prompt", "a circle", "--output", str(tmp_path / "a.mp4"), "--num_frames", "1", "--guidance_scale", "1", "--steps", "2")
+    done = reelmill(
+        trained,
+        "generate",
+        "--prompt",
+        "a circle",
+        "--output",
+        str(tmp_path / "a.mp4"),
+        "--num_frames",
+        "1",
+        "--guidance_scale",
+        "1",
+        "--steps",
+        "2",
+    )
     assert done.returncode == 0, done.stderr
     assert frames_of(tmp_path / "a.mp4") == 1
 
 
 def test_generate_gives_what_the_stage_gave(trained, tmp_path):
     video = json.loads((trained / "results/generate/videos.json").read_text())[0]
-    done = reelmill(trained, "generate", "--prompt", video["prompt"], "--output", str(tmp_path / "a.mp4"), "--seed", str(video["seed"]))
+    done = reelmill(
+        trained,
+        "generate",
+        "--prompt",
+        video["prompt"],
+        "--output",
+        str(tmp_path / "a.mp4"),
+        "--seed",
+        str(video["seed"]),
+    )
     assert done.returncode == 0, done.stderr
     with av.open(str(tmp_path / "a.mp4")) as ours, av.open(str(trained / "results/generate" / video["file"])) as theirs:
         for a, b in zip(ours.decode(video=0), theirs.decode(video=0), strict=True):
@@ -53,7 +83,7 @@ def test_generate_without_a_model_says_untrained(trained, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (("--num-frames", "12"), "nearest: 9, 16"),
+        (("--num-frames", "12"), "nearest: 9 or 16"),
         (("--resolution", "60"), "nearest: 56 or 64"),
         (("--checkpoint", "nowhere"), "nowhere: no model_index.json"),
     ],

@@ -20,7 +20,9 @@ def changed(tmp_path, section, **values):
 
 
 def test_committed_settings_are_the_default_preset():
-    assert yaml.safe_load((ROOT / "params.yaml").read_text()) == yaml.safe_load((ROOT / "presets/default.yaml").read_text())
+    assert yaml.safe_load((ROOT / "params.yaml").read_text()) == yaml.safe_load(
+        (ROOT / "presets/default.yaml").read_text()
+    )
 
 
 @pytest.mark.parametrize("name", [p.stem for p in (ROOT / "presets").glob("*.yaml")])
@@ -35,10 +37,9 @@ def test_every_preset_checks(name, tmp_path, monkeypatch):
     ("section", "values", "text"),
     [
         ("train", {"learning_rat": 1.0}, "train.learning_rat: unknown setting"),
-        ("train", {"learning_rate": "1e-4"}, "YAML wants a dot in it: 1.0e-04"),
+        ("train", {"learning_rate": "fast"}, r"train.learning_rate: .*number.*got 'fast'"),
         ("train", {"epochs": 0}, r"train.epochs: .* \(got 0\)"),
         ("data", {"num_frames": 12}, "nearest: 9 or 16"),
-        ("data", {"num_frames": 16}, "nearest: 17 or 9"),
         ("data", {"height_px": 60}, "data.height_px: 60: .*nearest: 56 or 64"),
         ("model", {"attention_head_dim": 24}, "nearest: 16 or 32"),
         ("train", {"loss_weighting": "min_snr"}, "min_snr is for objective v_prediction"),
@@ -53,6 +54,11 @@ def test_wrong_setting_names_key_rule_and_nearest(tmp_path, section, values, tex
         load_params(changed(tmp_path, section, **values))
 
 
+def test_number_without_a_dot_is_a_number(tmp_path):
+    """YAML 1.1 reads 1e-4 as a string; nobody should have to know."""
+    assert load_params(changed(tmp_path, "train", learning_rate="1e-4")).train.learning_rate == 1e-4
+
+
 def test_missing_file_says_what_to_do(tmp_path):
     with pytest.raises(UserError, match="Run from the repository's root"):
         load_params(tmp_path / "params.yaml")
@@ -63,7 +69,9 @@ def test_every_setting_is_read_somewhere():
     read = set()
     for path in [*(ROOT / "src").rglob("*.py"), *(ROOT / "stages").glob("*.py")]:
         tree = ast.parse(path.read_text())
-        read |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)}
+        read |= {
+            node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
+        }
     assert _settings(Params) - read - _read_by_name() == set()
 
 

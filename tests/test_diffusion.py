@@ -11,7 +11,9 @@ LEVELS = torch.tensor([0.001, 0.25, 0.5, 0.9, 1.0])
 
 @pytest.fixture
 def pair():
-    return torch.randn(5, 2, 3, 4, 4, generator=generator("clean")), torch.randn(5, 2, 3, 4, 4, generator=generator("noise"))
+    return torch.randn(5, 2, 3, 4, 4, generator=generator("clean")), torch.randn(
+        5, 2, 3, 4, 4, generator=generator("noise")
+    )
 
 
 @pytest.mark.parametrize("objective", ["flow", "v_prediction"])
@@ -31,7 +33,9 @@ def test_level_one_is_pure_noise(objective, pair):
 
 def test_flow_is_the_straight_line(pair):
     clean, noise = pair
-    torch.testing.assert_close(diffusion.add_noise("flow", clean, noise, torch.full((5,), 0.25)), 0.75 * clean + 0.25 * noise)
+    torch.testing.assert_close(
+        diffusion.add_noise("flow", clean, noise, torch.full((5,), 0.25)), 0.75 * clean + 0.25 * noise
+    )
 
 
 def test_v_prediction_matches_diffusers(pair):
@@ -49,7 +53,13 @@ def test_v_prediction_matches_diffusers(pair):
 
 @pytest.mark.parametrize(
     ("objective", "name"),
-    [("flow", "unipc"), ("flow", "dpmsolver"), ("v_prediction", "unipc"), ("v_prediction", "dpmsolver"), ("v_prediction", "ddim")],
+    [
+        ("flow", "unipc"),
+        ("flow", "dpmsolver"),
+        ("v_prediction", "unipc"),
+        ("v_prediction", "dpmsolver"),
+        ("v_prediction", "ddim"),
+    ],
 )
 def test_samplers_find_the_data_from_a_perfect_model(objective, name, pair):
     """A model that knows the one clean sample must lead every sampler to it, from pure noise."""

@@ -10,9 +10,8 @@ import time
 
 import av
 import pytest
-from conftest import micro_workspace
-
 from benchmarks.workspace import environment, run
+from conftest import micro_workspace
 
 STAGES = ["make-samples", "validate-data", "fit-autoencoder", "encode", "train", "generate", "evaluate"]
 
@@ -61,7 +60,12 @@ def test_killed_and_run_again_gives_the_same_bytes(trained, tmp_path, stage):
     """SIGKILL for dvc alone in the stage's middle: the orphan ends, the next run goes on, the lock is the same."""
     workspace = shutil.copytree(trained, tmp_path / "killed", symlinks=True)
     before = (workspace / "dvc.lock").read_text()
-    process = subprocess.Popen(["dvc", "repro", "--single-item", "--force", stage], cwd=workspace, env=environment(workspace), start_new_session=True)
+    process = subprocess.Popen(
+        ["dvc", "repro", "--single-item", "--force", stage],
+        cwd=workspace,
+        env=environment(workspace),
+        start_new_session=True,
+    )
     saved = {"fit-autoencoder": "steps/step-*", "encode": "latents-*.safetensors", "train": "state/step-*"}[stage]
     _wait(lambda: list(workspace.glob(f".reelmill/state/{stage}/*/{saved}")), "no state was saved")
     process.send_signal(signal.SIGKILL)

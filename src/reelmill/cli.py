@@ -8,7 +8,12 @@ import typer
 
 from reelmill.errors import UserError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Captioned clips in, a text-to-video model with its evidence out.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Captioned clips in, a text-to-video model with its evidence out.",
+)
 
 
 def main() -> None:
@@ -23,11 +28,19 @@ def main() -> None:
 def generate(
     prompt: Annotated[str, typer.Option(help="What the video shows.")],
     output: Annotated[Path, typer.Option(help="The MP4 to write.")],
-    checkpoint: Annotated[Path | None, typer.Option(help="A pipeline's directory; models/pipeline if there is one.")] = None,
-    num_frames: Annotated[int | None, typer.Option("--num-frames", "--num_frames", help="8k + 1; as trained by default.")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="A pipeline's directory; models/pipeline if there is one.")
+    ] = None,
+    num_frames: Annotated[
+        int | None, typer.Option("--num-frames", "--num_frames", help="8k + 1; as trained by default.")
+    ] = None,
     resolution: Annotated[int | None, typer.Option(help="Both sides in pixels; as trained by default.")] = None,
-    steps: Annotated[int | None, typer.Option("--steps", "--num-inference-steps", "--num_inference_steps", help="Sampling steps.")] = None,
-    guidance_scale: Annotated[float | None, typer.Option("--guidance-scale", "--guidance_scale", help="1: none.")] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", "--num-inference-steps", "--num_inference_steps", help="Sampling steps.")
+    ] = None,
+    guidance_scale: Annotated[
+        float | None, typer.Option("--guidance-scale", "--guidance_scale", help="1: none.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
     fps: Annotated[int, typer.Option(help="Frames a second of the MP4.")] = 8,
 ) -> None:

@@ -14,7 +14,9 @@ from reelmill.storage import hash_value
 def choose_device(device: Device) -> torch.device:
     """The device that a setting means. Raises `UserError` for ``cuda`` where there is none."""
     if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("device: cuda: this machine's torch sees no GPU. Set device: auto or cpu, or install a CUDA build of torch (see the README).")
+        raise UserError(
+            "device: cuda: this machine's torch sees no GPU. Set device: auto or cpu, or install a CUDA build of torch (see the README)."
+        )
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(device)

@@ -37,9 +37,7 @@ class Samples(Section):
     fps: Positive
     shapes: list[Literal["circle", "square", "triangle", "line"]]
     colors: list[Literal["red", "green", "blue", "yellow", "magenta", "cyan", "white", "orange"]]
-    motions: list[
-        Literal["right", "left", "down", "up", "expanding", "shrinking", "clockwise", "counterclockwise"]
-    ]
+    motions: list[Literal["right", "left", "down", "up", "expanding", "shrinking", "clockwise", "counterclockwise"]]
     size_range: Range
     line_length_range: Range
     travel_range: Range
@@ -167,7 +165,6 @@ class TextEncoder(Section):
 class Model(Section):
     """The transformer and its text encoder."""
 
-    family: Literal["cogvideox"]
     num_layers: Annotated[int, Field(ge=1, le=64)]
     num_attention_heads: Annotated[int, Field(ge=1, le=64)]
     attention_head_dim: Annotated[int, Field(ge=16)]
@@ -275,7 +272,9 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     try:
         raw = yaml.safe_load(path.read_text())
     except FileNotFoundError:
-        raise UserError(f"{path}: not found. Run from the repository's root, or restore it with `git checkout {path}`.") from None
+        raise UserError(
+            f"{path}: not found. Run from the repository's root, or restore it with `git checkout {path}`."
+        ) from None
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not valid YAML: {error}") from None
     try:
@@ -292,16 +291,5 @@ def _explain(path: Path, error: ValidationError) -> str:
         if item["type"] == "extra_forbidden":
             message = "unknown setting; remove it or correct its spelling"
         given = "" if isinstance(item["input"], dict | BaseModel) else f" (got {item['input']!r})"
-        hint = _float_hint(item["input"]) if "valid" in message else ""
-        lines.append(f"{path}: {key}: {message}{given}{hint}")
+        lines.append(f"{path}: {key}: {message}{given}")
     return "\n".join(lines)
-
-
-def _float_hint(value: object) -> str:
-    """YAML 1.1 reads 1e-4 as a string; say so instead of leaving the user to wonder."""
-    if isinstance(value, str) and "e" in value and "." not in value:
-        try:
-            return f"; YAML wants a dot in it: {float(value):.1e}"
-        except ValueError:
-            return ""
-    return ""

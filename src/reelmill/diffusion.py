@@ -89,7 +89,9 @@ def sample_levels(sampling: Literal["uniform", "logit_normal"], count: int, rand
 def scheduler(objective: Objective, sampling: Sampling) -> SchedulerMixin:
     """The sampler, one that vanilla `CogVideoXPipeline` runs, saves and loads."""
     if sampling.scheduler == "ddim":
-        return CogVideoXDDIMScheduler(**_BETAS, prediction_type="v_prediction", timestep_spacing="trailing", snr_shift_scale=1.0)
+        return CogVideoXDDIMScheduler(
+            **_BETAS, prediction_type="v_prediction", timestep_spacing="trailing", snr_shift_scale=1.0
+        )
     if objective == "flow":
         noise = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 1.0}
     else:

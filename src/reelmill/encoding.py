@@ -24,7 +24,6 @@ from reelmill.models.text import token_ids
 from reelmill.storage import atomic_path, write_json
 
 
-
 class CaptionEncoder:
     """Captions to what the shards hold of them: token ids, or a frozen encoder's embeddings."""
 
@@ -59,7 +58,9 @@ def encode_shards(
     paths = [state_directory / f"latents-{index:05d}.safetensors" for index in range(len(groups))]
     missing = [(path, group) for path, group in zip(paths, groups, strict=True) if not path.exists()]
     frames = read_clips([clip for _, group in missing for clip in group], data)
-    with tqdm(total=len(clips), initial=len(clips) - sum(len(g) for _, g in missing), desc="encode", unit="clip") as bar:
+    with tqdm(
+        total=len(clips), initial=len(clips) - sum(len(g) for _, g in missing), desc="encode", unit="clip"
+    ) as bar:
         for path, group in missing:
             latents = [
                 _encode_batch(autoencoder, list(itertools.islice(frames, size)), settings, device, bar)
@@ -72,7 +73,9 @@ def encode_shards(
 
 
 @torch.no_grad()
-def _encode_batch(model: AutoencoderKLCogVideoX, frames: list[np.ndarray], settings: Encode, device: torch.device, bar: tqdm) -> Tensor:
+def _encode_batch(
+    model: AutoencoderKLCogVideoX, frames: list[np.ndarray], settings: Encode, device: torch.device, bar: tqdm
+) -> Tensor:
     """The latents' mean [b t c h w], half precision."""
     video = to_model(np.stack(frames)).to(device)
     with autocast(device, settings.precision):

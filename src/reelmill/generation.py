@@ -45,7 +45,9 @@ def plan(settings: Generate, clips: list[Clip]) -> list[Video]:
     for index, prompt in enumerate(settings.prompts):
         videos += _seeds(f"prompt-{index:03d}", prompt, settings.seeds, "prompt", (None, None, None))
     if not videos:
-        raise UserError("generate: nothing to generate: give prompts or num_seen or num_held_out above 0, and at least one seed")
+        raise UserError(
+            "generate: nothing to generate: give prompts or num_seen or num_held_out above 0, and at least one seed"
+        )
     return videos
 
 
@@ -62,10 +64,14 @@ def _seeds(name: str, prompt: str, seeds: Iterable[int], group: str, labels: tup
     return [Video(f"{name}-seed{seed}", f"{name}-seed{seed}.mp4", prompt, seed, group, *labels) for seed in seeds]
 
 
-def write_videos(pipeline: CogVideoXPipeline, videos: list[Video], request: Request, batch_size: int, fps: float, output: Path) -> None:
+def write_videos(
+    pipeline: CogVideoXPipeline, videos: list[Video], request: Request, batch_size: int, fps: float, output: Path
+) -> None:
     """Generate and write each video: MP4, contact sheet, raw frames for the judge; and their list."""
     (output / "frames").mkdir(parents=True, exist_ok=True)
-    sampled = sample(pipeline, [video.prompt for video in videos], [video.seed for video in videos], request, batch_size)
+    sampled = sample(
+        pipeline, [video.prompt for video in videos], [video.seed for video in videos], request, batch_size
+    )
     for video, frames in zip(tqdm(videos, desc="generate", unit="video"), sampled, strict=True):
         write_video(output / video.file, frames, fps)
         cv2.imwrite(str(output / f"{video.name}.png"), contact_sheet(frames)[..., ::-1])

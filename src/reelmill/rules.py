@@ -21,11 +21,8 @@ def _check_shape(params: "Params") -> None:
     frames = data.num_frames
     if frames != 1 and frames % 8 not in (0, 1):
         low = frames // 8 * 8
-        raise ValueError(f"data.num_frames: {frames}: must be 1, 8k or 8k+1, or the autoencoder gives back other counts; nearest: {low + 1} or {low + 8}")
-    if frames % 8 == 0 and autoencoder.temporal_compression > 1:
         raise ValueError(
-            f"data.num_frames: {frames}: CogVideoXPipeline asks for (frames - 1) // {autoencoder.temporal_compression} + 1 latent frames, "
-            f"which is exact for 8k+1 frames; nearest: {frames + 1} or {frames - 7}"
+            f"data.num_frames: {frames}: must be 1, 8k or 8k+1, or the autoencoder gives back other counts; nearest: {low + 1} or {low + 8}"
         )
     if autoencoder.source is None:
         multiple = max(8, autoencoder.spatial_compression * params.model.patch_size)
@@ -38,8 +35,10 @@ def _check_shape(params: "Params") -> None:
                     f"x patch_size {params.model.patch_size}); nearest: {low} or {low + multiple}"
                 )
     for index, phase in enumerate(autoencoder.phases):
-        if phase.frames > frames or (phase.frames != 1 and phase.frames % 8 != 1):
-            raise ValueError(f"autoencoder.phases.{index}.frames: {phase.frames}: must be 1 or 8k+1 and at most data.num_frames {frames}")
+        if phase.frames > frames or (phase.frames != 1 and phase.frames % 8 > 1):
+            raise ValueError(
+                f"autoencoder.phases.{index}.frames: {phase.frames}: must be 1, 8k or 8k+1 and at most data.num_frames {frames}"
+            )
 
 
 def _check_autoencoder(params: "Params") -> None:
@@ -71,13 +70,17 @@ def _check_model(params: "Params") -> None:
     if text.width % text.num_heads:
         raise ValueError(f"model.text_encoder.width: {text.width}: must be a multiple of num_heads {text.num_heads}")
     if text.short_tokens > text.max_tokens:
-        raise ValueError(f"model.text_encoder.short_tokens: {text.short_tokens}: must be at most max_tokens {text.max_tokens}")
+        raise ValueError(
+            f"model.text_encoder.short_tokens: {text.short_tokens}: must be at most max_tokens {text.max_tokens}"
+        )
 
 
 def _check_training(params: "Params") -> None:
     train, sampling = params.train, params.sampling
     if train.loss_weighting == "min_snr" and train.objective == "flow":
-        raise ValueError("train.loss_weighting: min_snr is for objective v_prediction; with flow, timestep_sampling does the weighting: use none")
+        raise ValueError(
+            "train.loss_weighting: min_snr is for objective v_prediction; with flow, timestep_sampling does the weighting: use none"
+        )
     if sampling.scheduler == "ddim" and train.objective == "flow":
         raise ValueError("sampling.scheduler: ddim is for objective v_prediction; with flow use unipc or dpmsolver")
     data = params.data

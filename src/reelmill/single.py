@@ -66,8 +66,15 @@ def random_pipeline(params: Params, prompt: str) -> CogVideoXPipeline:
     text = build_text_encoder(params.model.text_encoder, params.encode.vocabulary_size, params.train.seed)
     model = autoencoder.build(settings, data.height_px, data.width_px)
     spatial, temporal = settings.spatial_compression, settings.temporal_compression
-    shape = ((data.num_frames - 1) // temporal + 1, settings.latent_channels, data.height_px // spatial, data.width_px // spatial)
-    transformer = build_transformer(params.model, shape, data.num_frames, temporal, text.config.d_model, params.train.seed)
+    shape = (
+        (data.num_frames - 1) // temporal + 1,
+        settings.latent_channels,
+        data.height_px // spatial,
+        data.width_px // spatial,
+    )
+    transformer = build_transformer(
+        params.model, shape, data.num_frames, temporal, text.config.d_model, params.train.seed
+    )
     return assemble(tokenizer, text, model, transformer, diffusion.scheduler(params.train.objective, params.sampling))
 
 

@@ -19,9 +19,11 @@ from reelmill.models.cogvideox import (
 from reelmill.models.text import build_text_encoder, fit_tokenizer, load_text_encoder, token_ids
 from reelmill.sampling import Request, sample
 
-TEXT = TextEncoder(source=None, subfolder=None, width=32, num_layers=1, num_heads=2, max_tokens=226, short_tokens=16, long_share=0.1)
+TEXT = TextEncoder(
+    source=None, subfolder=None, width=32, num_layers=1, num_heads=2, max_tokens=226, short_tokens=16, long_share=0.1
+)
 MODEL = Model(
-    family="cogvideox", num_layers=1, num_attention_heads=2, attention_head_dim=16, patch_size=2, time_embed_dim=32, text_encoder=TEXT
+    num_layers=1, num_attention_heads=2, attention_head_dim=16, patch_size=2, time_embed_dim=32, text_encoder=TEXT
 )
 REQUEST = Request(9, 32, 32, 3, 2.0, 16, "fp32")
 SAMPLING = Sampling(scheduler="unipc", num_inference_steps=3, guidance_scale=2.0, fps=8)
@@ -76,7 +78,9 @@ def test_folding_normalises_the_latents_and_keeps_the_decoding():
     torch.testing.assert_close(after.mean, (before.mean - mean.view(wide)) / std.view(wide), atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(after.std, before.std / std.view(wide), atol=1e-5, rtol=1e-4)
     old, new = model.decode(before.mean).sample, folded.decode(after.mean).sample
-    torch.testing.assert_close(new[..., 12:20, 12:20], old[..., 12:20, 12:20], atol=2e-2, rtol=0)  # the border may differ
+    torch.testing.assert_close(
+        new[..., 12:20, 12:20], old[..., 12:20, 12:20], atol=2e-2, rtol=0
+    )  # the border may differ
 
 
 def test_rotary_embedding_is_the_pipelines_own(pipeline):
@@ -99,14 +103,16 @@ def test_saved_pipeline_gives_in_vanilla_diffusers_what_sample_gives(pipeline, t
 
 
 def test_a_video_does_not_depend_on_its_batch(pipeline):
-    together = list(sample(pipeline, ["a red circle", "a blue square", "a red circle"], [1, 2, 3], REQUEST, batch_size=3))
+    together = list(
+        sample(pipeline, ["a red circle", "a blue square", "a red circle"], [1, 2, 3], REQUEST, batch_size=3)
+    )
     alone = list(sample(pipeline, ["a red circle"], [3], REQUEST, batch_size=1))
     assert np.abs(together[2].astype(int) - alone[0]).max() <= 1
 
 
 @pytest.mark.parametrize(
     ("frames", "height", "text"),
-    [(12, 64, "nearest: 9"), (5, 64, "8k and 8k+1"), (17, 60, "nearest: 56 or 64"), (17, 4, "nearest: 8 or 16")],
+    [(12, 64, "nearest: 9 or 16"), (5, 64, "8k and 8k+1"), (17, 60, "nearest: 56 or 64"), (17, 4, "nearest: 8 or 16")],
 )
 def test_shapes_that_do_not_fit_name_the_rule_and_the_nearest(frames, height, text):
     with pytest.raises(UserError, match=text.replace("+", r"\+")):
@@ -134,7 +140,9 @@ def test_tokenizer_keeps_trained_words_whole_and_spells_the_rest():
     tokenizer = fit_tokenizer(["a green circle moving left to right"] * 3 + ["a red line"], 600)
     assert len(tokenizer("a green circle")["input_ids"]) == 4  # three words and the end
     assert tokenizer.unk_token_id not in tokenizer("zebra ÿ 漢")["input_ids"]
-    assert tokenizer.decode(tokenizer("A green zebra")["input_ids"], skip_special_tokens=True).strip() == "a green zebra"
+    assert (
+        tokenizer.decode(tokenizer("A green zebra")["input_ids"], skip_special_tokens=True).strip() == "a green zebra"
+    )
 
 
 def test_text_encoder_starts_near_a_table_but_sees_order():

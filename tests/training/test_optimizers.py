@@ -73,7 +73,14 @@ def test_optimizers_restored_go_on_as_if_never_stopped(kind):
 
 @pytest.mark.parametrize(
     ("schedule", "step", "scale"),
-    [("constant", 50, 1.0), ("linear", 55, 0.5), ("cosine", 55, 0.5), ("cosine", 10, 1.0), ("linear", 4, 0.5), ("cosine", 0, 0.1)],
+    [
+        ("constant", 50, 1.0),
+        ("linear", 55, 0.5),
+        ("cosine", 55, 0.5),
+        ("cosine", 10, 1.0),
+        ("linear", 4, 0.5),
+        ("cosine", 0, 0.1),
+    ],
 )
 def test_rate_scale_has_its_closed_form(schedule, step, scale):
     assert rate_scale(step, 100, 10, schedule) == pytest.approx(scale)

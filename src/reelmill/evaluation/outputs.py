@@ -37,7 +37,9 @@ def accuracy_csv(rows: Sequence[Accuracy]) -> str:
     return text.getvalue()
 
 
-def tables(params: Params, made_from: dict[str, Path], autoencoder_metrics: Path, training_metrics: Path) -> dict[str, list[tuple[str, str]]]:
+def tables(
+    params: Params, made_from: dict[str, Path], autoencoder_metrics: Path, training_metrics: Path
+) -> dict[str, list[tuple[str, str]]]:
     """Tables for the report's end: the autoencoder's and the training's figures, lineage, settings."""
     return {
         "Reconstruction by the autoencoder": flat(read_json(autoencoder_metrics)),

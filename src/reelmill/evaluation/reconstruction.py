@@ -16,16 +16,24 @@ MAX_CLIPS = 128  # the mean's standard error is then below 0.3 dB for clips that
 BATCH = 4
 
 
-def reconstruction_figures(model: AutoencoderKLCogVideoX, clips: list[Clip], split: str, data: Data) -> dict[str, float]:
+def reconstruction_figures(
+    model: AutoencoderKLCogVideoX, clips: list[Clip], split: str, data: Data
+) -> dict[str, float]:
     """Mean over clips of PSNR (dB, 8-bit, against the decoded input) and SSIM (Wang et al. 2004)."""
-    chosen = sorted((clip for clip in clips if clip.split == split), key=lambda clip: hash_value(clip.clip_id))[:MAX_CLIPS]
+    chosen = sorted((clip for clip in clips if clip.split == split), key=lambda clip: hash_value(clip.clip_id))[
+        :MAX_CLIPS
+    ]
     frames = read_clips(chosen, data)
     ratios, similarities = [], []
     while batch := list(itertools.islice(frames, BATCH)):
         for original, copy in zip(batch, reconstruct(model, np.stack(batch)), strict=True):
             ratios.append(psnr_db(original, copy))
             similarities.append(ssim(original, copy))
-    return {"psnr_db": round(float(np.mean(ratios)), 3), "ssim": round(float(np.mean(similarities)), 4), "clips": len(ratios)}
+    return {
+        "psnr_db": round(float(np.mean(ratios)), 3),
+        "ssim": round(float(np.mean(similarities)), 4),
+        "clips": len(ratios),
+    }
 
 
 def psnr_db(original: UInt8[np.ndarray, "f h w c"], copy: UInt8[np.ndarray, "f h w c"]) -> float:

@@ -34,7 +34,9 @@ def build(settings: Autoencoder, height_px: int, width_px: int) -> AutoencoderKL
     )
 
 
-def load(source: str | Path, subfolder: str | None = None, device: torch.device | str = "cpu") -> AutoencoderKLCogVideoX:
+def load(
+    source: str | Path, subfolder: str | None = None, device: torch.device | str = "cpu"
+) -> AutoencoderKLCogVideoX:
     """A saved or pretrained autoencoder: a directory, or a hub id.
 
     Raises:
@@ -64,7 +66,9 @@ def to_frames(video: Float[Tensor, "b c f h w"]) -> UInt8[np.ndarray, "b f h w c
 
 
 @torch.no_grad()
-def reconstruct(model: AutoencoderKLCogVideoX, frames: UInt8[np.ndarray, "b f h w c"]) -> UInt8[np.ndarray, "b f h w c"]:
+def reconstruct(
+    model: AutoencoderKLCogVideoX, frames: UInt8[np.ndarray, "b f h w c"]
+) -> UInt8[np.ndarray, "b f h w c"]:
     """Frames encoded to the latents' mean and decoded again, at full precision."""
     mean = model.encode(to_model(frames).to(model.device)).latent_dist.mode()
     return to_frames(model.decode(mean).sample)

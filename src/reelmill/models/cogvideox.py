@@ -18,7 +18,12 @@ SIDE_MULTIPLE_PX = 8  # CogVideoXPipeline refuses other sizes, whatever the comp
 
 
 def build_transformer(
-    settings: Model, latent_shape: tuple[int, int, int, int], num_frames: int, temporal_compression: int, text_width: int, seed: int
+    settings: Model,
+    latent_shape: tuple[int, int, int, int],
+    num_frames: int,
+    temporal_compression: int,
+    text_width: int,
+    seed: int,
 ) -> CogVideoXTransformer3DModel:
     """A new transformer for latents of ``latent_shape`` (t, c, h, w), a function of ``seed``.
 
@@ -59,7 +64,11 @@ def rotary_embedding(model: CogVideoXTransformer3DModel, latents: Float[Tensor, 
     grid = (latents.shape[3] // patch, latents.shape[4] // patch)
     crops = get_resize_crop_region_for_grid(grid, config.sample_width // patch, config.sample_height // patch)
     return get_3d_rotary_pos_embed(
-        embed_dim=config.attention_head_dim, crops_coords=crops, grid_size=grid, temporal_size=latents.shape[1], device=latents.device
+        embed_dim=config.attention_head_dim,
+        crops_coords=crops,
+        grid_size=grid,
+        temporal_size=latents.shape[1],
+        device=latents.device,
     )
 
 
@@ -71,7 +80,9 @@ def assemble(
     scheduler: SchedulerMixin,
 ) -> CogVideoXPipeline:
     """The parts as the family's vanilla pipeline."""
-    pipeline = CogVideoXPipeline(tokenizer=tokenizer, text_encoder=text_encoder, vae=autoencoder, transformer=transformer, scheduler=scheduler)
+    pipeline = CogVideoXPipeline(
+        tokenizer=tokenizer, text_encoder=text_encoder, vae=autoencoder, transformer=transformer, scheduler=scheduler
+    )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -84,26 +95,35 @@ def load_pipeline(path: Path, device: torch.device | str = "cpu") -> CogVideoXPi
     """
     index = path / "model_index.json"
     if not index.is_file():
-        raise UserError(f"{path}: no model_index.json in it, so it is no diffusers pipeline. Run `dvc repro train`, or name a pipeline's directory.")
+        raise UserError(
+            f"{path}: no model_index.json in it, so it is no diffusers pipeline. Run `dvc repro train`, or name a pipeline's directory."
+        )
     try:
         pipeline = CogVideoXPipeline.from_pretrained(str(path), use_safetensors=True)
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: not loaded as a CogVideoXPipeline: {error}\nRestore it with `dvc checkout {path}` or train it again with `dvc repro -f train`.") from None
+        raise UserError(
+            f"{path}: not loaded as a CogVideoXPipeline: {error}\nRestore it with `dvc checkout {path}` or train it again with `dvc repro -f train`."
+        ) from None
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
 
 
 def check_video_shape(num_frames: int, height_px: int, width_px: int, temporal: int, spatial: int, patch: int) -> None:
     """Raise `UserError`, with the rule and the nearest valid values, for a shape that the model cannot take."""
-    valid = [frames for frames in range(1, num_frames + 17) if round_trip_frames(frames, temporal) == frames]
+    valid = [frames for frames in range(1, max(num_frames, 1) + 17) if round_trip_frames(frames, temporal) == frames]
     if num_frames not in valid:
-        near = ", ".join(map(str, sorted(valid, key=lambda f: abs(f - num_frames))[:2]))
-        raise UserError(f"num_frames: {num_frames}: the autoencoder gives back 1, 8k and 8k+1 frames unchanged (temporal compression {temporal}) and no others; nearest: {near}.")
+        below, above = [f for f in valid if f < num_frames], [f for f in valid if f > num_frames]
+        near = " or ".join(map(str, below[-1:] + above[:1]))
+        raise UserError(
+            f"num_frames: {num_frames}: the autoencoder gives back 1, 8k and 8k+1 frames unchanged (temporal compression {temporal}) and no others; nearest: {near}."
+        )
     multiple = max(SIDE_MULTIPLE_PX, spatial * patch)
     for name, side in (("height_px", height_px), ("width_px", width_px)):
         if side % multiple or side <= 0:
             low = max(multiple, side // multiple * multiple)
-            raise UserError(f"{name}: {side}: must be a multiple of {multiple} (spatial compression {spatial} x patch {patch}, and 8 for the pipeline); nearest: {low} or {low + multiple}.")
+            raise UserError(
+                f"{name}: {side}: must be a multiple of {multiple} (spatial compression {spatial} x patch {patch}, and 8 for the pipeline); nearest: {low} or {low + multiple}."
+            )
 
 
 def round_trip_frames(num_frames: int, temporal: int) -> int:

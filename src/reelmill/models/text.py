@@ -12,7 +12,9 @@ from reelmill.config import TextEncoder
 from reelmill.errors import UserError
 
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
-HEAD_SPAN = 8.0  # how much more, in logits, a head attends to the offset that it starts with: 226 tokens do not drown it
+HEAD_SPAN = (
+    8.0  # how much more, in logits, a head attends to the offset that it starts with: 226 tokens do not drown it
+)
 
 
 def fit_tokenizer(captions: Iterable[str], vocabulary_size: int) -> PreTrainedTokenizerFast:
@@ -28,7 +30,9 @@ def fit_tokenizer(captions: Iterable[str], vocabulary_size: int) -> PreTrainedTo
         show_progress=False,
     )
     tokenizer.train_from_iterator(sorted(set(captions)), trainer)
-    tokenizer.post_processor = processors.TemplateProcessing(single=f"$A {END}", special_tokens=[(END, tokenizer.token_to_id(END))])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"$A {END}", special_tokens=[(END, tokenizer.token_to_id(END))]
+    )
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PAD, eos_token=END, unk_token=UNKNOWN)
 
 
@@ -97,5 +101,7 @@ def token_ids(tokenizer: PreTrainedTokenizerBase, captions: list[str], length: i
     batch = tokenizer(captions)["input_ids"]
     for caption, ids in zip(captions, batch, strict=True):
         if len(ids) > length:
-            raise UserError(f"caption of {len(ids)} tokens, the model takes {length}: {caption!r}. Shorten it, or raise model.text_encoder.max_tokens and train anew.")
+            raise UserError(
+                f"caption of {len(ids)} tokens, the model takes {length}: {caption!r}. Shorten it, or raise model.text_encoder.max_tokens and train anew."
+            )
     return torch.tensor([ids + [tokenizer.pad_token_id] * (length - len(ids)) for ids in batch])

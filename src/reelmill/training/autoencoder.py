@@ -34,7 +34,9 @@ def curriculum(settings: Autoencoder) -> list[Step]:
     return [Step(phase.batch_size, phase.frames) for phase in settings.phases for _ in range(phase.steps)]
 
 
-def fit(settings: Autoencoder, clips: UInt8[np.ndarray, "b f h w c"], state_directory: Path) -> tuple[AutoencoderKLCogVideoX, list[dict]]:
+def fit(
+    settings: Autoencoder, clips: UInt8[np.ndarray, "b f h w c"], state_directory: Path
+) -> tuple[AutoencoderKLCogVideoX, list[dict]]:
     """Train from scratch, or go on from the saved state; the result is the same.
 
     Args:
@@ -54,7 +56,9 @@ def fit(settings: Autoencoder, clips: UInt8[np.ndarray, "b f h w c"], state_dire
         optimizers.load_state_tensors(under_prefix("optimizer", tensors))
         history = record["history"]
     steps = curriculum(settings)
-    for index in (bar := tqdm(range(start, len(steps)), initial=start, total=len(steps), desc="autoencoder", unit="step")):
+    for index in (
+        bar := tqdm(range(start, len(steps)), initial=start, total=len(steps), desc="autoencoder", unit="step")
+    ):
         step = steps[index]
         losses = _train_step(model, _batch(clips, step, settings.seed, index).to(device), settings, index)
         optimizers.step(rate_scale(index, len(steps), settings.warmup_steps, "cosine"))
@@ -69,11 +73,15 @@ def fit(settings: Autoencoder, clips: UInt8[np.ndarray, "b f h w c"], state_dire
     return model, history
 
 
-def _train_step(model: AutoencoderKLCogVideoX, video: Float[Tensor, "b c f h w"], settings: Autoencoder, index: int) -> dict[str, Tensor]:
+def _train_step(
+    model: AutoencoderKLCogVideoX, video: Float[Tensor, "b c f h w"], settings: Autoencoder, index: int
+) -> dict[str, Tensor]:
     """Forward and backward of squared, absolute and KL loss; gradients are left in the model."""
     with autocast(video.device, settings.precision):
         posterior = model.encode(video).latent_dist
-        noise = torch.randn(posterior.mean.shape, generator=generator(settings.seed, "posterior", index)).to(video.device)
+        noise = torch.randn(posterior.mean.shape, generator=generator(settings.seed, "posterior", index)).to(
+            video.device
+        )
         decoded = model.decode(posterior.mean + posterior.std * noise).sample.float()
     squared = torch.nn.functional.mse_loss(decoded, video)
     absolute = torch.nn.functional.l1_loss(decoded, video)
@@ -85,9 +93,14 @@ def _train_step(model: AutoencoderKLCogVideoX, video: Float[Tensor, "b c f h w"]
 def _figures(losses: dict[str, Tensor], step: int) -> dict[str, float]:
     values = {key: value.item() for key, value in losses.items()}
     if not all(np.isfinite(list(values.values()))):
-        raise UserError(f"fit-autoencoder: step {step}: the loss is not finite: {values}. Lower autoencoder.learning_rate.")
+        raise UserError(
+            f"fit-autoencoder: step {step}: the loss is not finite: {values}. Lower autoencoder.learning_rate."
+        )
     # In the range [-1, 1] the peak is 2.
-    return {**{k: round(v, 6) for k, v in values.items()}, "psnr_db": round(10 * math.log10(4 / max(values["squared"], 1e-12)), 2)}
+    return {
+        **{k: round(v, 6) for k, v in values.items()},
+        "psnr_db": round(10 * math.log10(4 / max(values["squared"], 1e-12)), 2),
+    }
 
 
 def _batch(clips: UInt8[np.ndarray, "b f h w c"], step: Step, seed: int, index: int) -> Float[Tensor, "b c f h w"]:
@@ -95,13 +108,17 @@ def _batch(clips: UInt8[np.ndarray, "b f h w c"], step: Step, seed: int, index: 
     random = generator(seed, "autoencoder batch", index)
     rows = torch.randint(len(clips), (step.batch_size,), generator=random).tolist()
     starts = torch.randint(clips.shape[1] - step.frames + 1, (step.batch_size,), generator=random).tolist()
-    return to_model(np.stack([clips[row, start : start + step.frames] for row, start in zip(rows, starts, strict=True)]))
+    return to_model(
+        np.stack([clips[row, start : start + step.frames] for row, start in zip(rows, starts, strict=True)])
+    )
 
 
 @torch.no_grad()
 def normalise_latents(model: AutoencoderKLCogVideoX, clips: UInt8[np.ndarray, "b f h w c"]) -> None:
     """Give every latent channel mean 0 and standard deviation 1 over (some of) the clips."""
     rows = np.linspace(0, len(clips) - 1, min(STATISTICS_CLIPS, len(clips))).astype(int)
-    latents = torch.cat([model.encode(to_model(clips[row : row + 1]).to(model.device)).latent_dist.mean.cpu() for row in rows])
+    latents = torch.cat(
+        [model.encode(to_model(clips[row : row + 1]).to(model.device)).latent_dist.mean.cpu() for row in rows]
+    )
     std, mean = torch.std_mean(latents, dim=(0, 2, 3, 4))
     fold_normalisation(model, mean.to(model.device), std.clamp_min(1e-4).to(model.device))

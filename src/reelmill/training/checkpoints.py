@@ -29,7 +29,9 @@ class Checkpoints:
         """The weights as they are now, as a pipeline."""
         return assemble(self.tokenizer, denoiser.text_encoder, autoencoder, denoiser.transformer, self.scheduler)
 
-    def add(self, step: int, figures: dict[str, float], denoiser: Denoiser, autoencoder: AutoencoderKLCogVideoX) -> None:
+    def add(
+        self, step: int, figures: dict[str, float], denoiser: Denoiser, autoencoder: AutoencoderKLCogVideoX
+    ) -> None:
         """Save the weights as they are now, mark them if they are the best, drop what rotation drops."""
         with atomic_path(self.path(step)) as temporary:
             self.pipeline(denoiser, autoencoder).save_pretrained(temporary, safe_serialization=True)

@@ -13,7 +13,9 @@ from reelmill.storage import atomic_path, hash_value
 
 def open_clips(clips: list[Clip], data: Data, settings: Autoencoder, directory: Path) -> UInt8[np.ndarray, "b f h w c"]:
     """At most ``settings.max_clips`` training clips, chosen by hash, mapped from ``directory``."""
-    train = sorted((clip for clip in clips if clip.split == "train"), key=lambda clip: hash_value(clip.clip_id))[: settings.max_clips]
+    train = sorted((clip for clip in clips if clip.split == "train"), key=lambda clip: hash_value(clip.clip_id))[
+        : settings.max_clips
+    ]
     shape = (len(train), data.num_frames, data.height_px, data.width_px, 3)
     path = directory / "clips.u8"
     if not path.exists():

@@ -32,7 +32,9 @@ class Denoiser:
             named |= {f"text_encoder.{name}": p for name, p in self.text_encoder.named_parameters()}
         return named
 
-    def predict(self, noisy: Float[Tensor, "b t c h w"], timestep: Float[Tensor, " b"], text: Tensor) -> Float[Tensor, "b t c h w"]:
+    def predict(
+        self, noisy: Float[Tensor, "b t c h w"], timestep: Float[Tensor, " b"], text: Tensor
+    ) -> Float[Tensor, "b t c h w"]:
         """The prediction for noisy latents; ``text`` holds token ids [b l] or embeddings [b l d]."""
         embeddings = self.text_encoder(text.long())[0] if self.trains_text else text.to(noisy.dtype)
         return self.transformer(
@@ -67,9 +69,16 @@ def build_denoiser(params: Params, info: LatentsInfo, latents_dir: Path, device:
         encoder.requires_grad_(False)
     _, _, height, width = info.latent_shape
     if height % params.model.patch_size or width % params.model.patch_size:
-        raise UserError(f"model.patch_size: {params.model.patch_size}: does not divide the latents' size {height}x{width} in {latents_dir}; nearest: 1")
+        raise UserError(
+            f"model.patch_size: {params.model.patch_size}: does not divide the latents' size {height}x{width} in {latents_dir}; nearest: 1"
+        )
     transformer = build_transformer(
-        params.model, info.latent_shape, info.num_frames, info.temporal_compression, encoder.config.d_model, params.train.seed
+        params.model,
+        info.latent_shape,
+        info.num_frames,
+        info.temporal_compression,
+        encoder.config.d_model,
+        params.train.seed,
     )
     return Denoiser(transformer.to(device), encoder.to(device), text.source is None)
 

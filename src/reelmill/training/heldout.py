@@ -50,7 +50,9 @@ class HeldOut:
         """
         result = {f"loss_at_{level}": self._loss(denoiser, level) for level in LEVELS}
         result = {"loss": round(sum(result.values()) / len(LEVELS), 6), **result}
-        return result | {f"clean_error_at_{level}": self._clean_error(denoiser, autoencoder, level) for level in PIXEL_LEVELS}
+        return result | {
+            f"clean_error_at_{level}": self._clean_error(denoiser, autoencoder, level) for level in PIXEL_LEVELS
+        }
 
     def _loss(self, denoiser: Denoiser, level: float) -> float:
         total = 0.0
@@ -66,7 +68,7 @@ class HeldOut:
         clean = diffusion.predicted_clean(self.params.train.objective, noisy, prediction, sigma)
         latents = rearrange(clean, "b t c h w -> b c t h w") / self.clips.info.scaling_factor
         with autocast(latents.device, self.params.train.precision):
-            decoded = np.concatenate([to_frames(autoencoder.decode(part).sample) for part in latents.split(1)])
+            decoded = np.concatenate([to_frames(autoencoder.decode(part).sample) for part in latents.split(4)])
         error = decoded.astype(np.float64) - self._pixels
         return round(float(np.sqrt((error**2).mean())), 4)
 
@@ -74,7 +76,9 @@ class HeldOut:
         device = denoiser.transformer.device
         clean, text = (part.to(device) for part in self.clips.batch(list(indices)))
         keys = [self.clips.clip_ids[index] for index in indices]
-        noise = torch.stack([torch.randn(clean.shape[1:], generator=generator("held out", key, level)) for key in keys]).to(device)
+        noise = torch.stack(
+            [torch.randn(clean.shape[1:], generator=generator("held out", key, level)) for key in keys]
+        ).to(device)
         sigma = torch.full((len(clean),), level, device=device)
         objective = self.params.train.objective
         noisy = diffusion.add_noise(objective, clean, noise, sigma)
@@ -88,5 +92,7 @@ class HeldOut:
 def test_losses(pipeline_dir: Path, latents_dir: Path, params: Params) -> dict[str, float]:
     """The held-out figures of a saved pipeline on the test clips."""
     pipeline = load_pipeline(pipeline_dir, choose_device(params.evaluate.device))
-    denoiser = Denoiser(pipeline.transformer.eval(), pipeline.text_encoder.eval(), params.model.text_encoder.source is None)
+    denoiser = Denoiser(
+        pipeline.transformer.eval(), pipeline.text_encoder.eval(), params.model.text_encoder.source is None
+    )
     return HeldOut(params, latents_dir, "test", params.evaluate.loss_clips).losses(denoiser, pipeline.vae.eval())

@@ -76,7 +76,9 @@ class Run:
         return self.params.train.epochs * self.steps_per_epoch
 
 
-def train(params: Params, latents_dir: Path, autoencoder: AutoencoderKLCogVideoX, directory: Path, log: Log) -> tuple[Checkpoints, Record]:
+def train(
+    params: Params, latents_dir: Path, autoencoder: AutoencoderKLCogVideoX, directory: Path, log: Log
+) -> tuple[Checkpoints, Record]:
     """Train to the end, from the state in ``directory`` if there is one; the result is the same.
 
     Args:
@@ -96,14 +98,15 @@ def train(params: Params, latents_dir: Path, autoencoder: AutoencoderKLCogVideoX
     for step in (bar := tqdm(range(first, run.num_steps), initial=first, total=run.num_steps, desc="train", unit="it")):
         pending.append({"step": step + 1, **_optimizer_step(run, step)})
         done = step + 1
-        if done % LOG_EVERY == 0 or done % run.steps_per_epoch == 0 or done == run.num_steps:
+        saves = done % params.train.save_every_steps == 0 or done == run.num_steps
+        if done % LOG_EVERY == 0 or done % run.steps_per_epoch == 0 or saves:
             loss = _log_steps(run, pending, time.monotonic() - clock)
             bar.set_postfix(epoch=f"{done / run.steps_per_epoch:.1f}", loss=f"{loss:.4f}")
         if done % _validation_interval(run) == 0 or done == run.num_steps:
             _validate(run, done)
         if params.train.preview_every_steps and done % params.train.preview_every_steps == 0:
             _preview(run, done)
-        if done % params.train.save_every_steps == 0 or done == run.num_steps:
+        if saves:
             _save(run, saved, done)
         if not pending:
             clock = time.monotonic()
@@ -122,9 +125,13 @@ def _start(params: Params, latents_dir: Path, autoencoder: AutoencoderKLCogVideo
         held_out=HeldOut(params, latents_dir, "validation", settings.validation_clips),
         denoiser=denoiser,
         autoencoder=autoencoder.to(device),
-        optimizers=Optimizers(named, settings.optimizer, settings.learning_rate, settings.adamw_learning_rate, settings.weight_decay),
+        optimizers=Optimizers(
+            named, settings.optimizer, settings.learning_rate, settings.adamw_learning_rate, settings.weight_decay
+        ),
         ema=EMA(named, settings.ema_decay),
-        checkpoints=Checkpoints(directory / "checkpoints", settings.keep_checkpoints, load_tokenizer(latents_dir), params),
+        checkpoints=Checkpoints(
+            directory / "checkpoints", settings.keep_checkpoints, load_tokenizer(latents_dir), params
+        ),
         directory=directory,
         log=log,
         device=device,
@@ -203,7 +210,9 @@ def _log_steps(run: Run, pending: list[dict], elapsed_s: float) -> float:
             )
         run.record.steps.append({"step": done, **values})
         run.log.metrics(done, values)
-    run.log.metrics(done, {"iterations_per_s": len(pending) / max(elapsed_s, 1e-9), "memory_mb": _memory_mb(run.device)})
+    run.log.metrics(
+        done, {"iterations_per_s": len(pending) / max(elapsed_s, 1e-9), "memory_mb": _memory_mb(run.device)}
+    )
     if done % run.steps_per_epoch == 0:
         epoch = [row["loss"] for row in run.record.steps[-run.steps_per_epoch :]]
         run.log.metrics(done, {"epoch": done // run.steps_per_epoch, "epoch_loss": sum(epoch) / len(epoch)})

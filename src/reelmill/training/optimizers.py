@@ -84,7 +84,9 @@ class Optimizers:
         if matrices:
             self.parts.append(Muon(matrices, lr=learning_rate, weight_decay=weight_decay))
         if rest:
-            self.parts.append(torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.99), weight_decay=weight_decay, fused=True))
+            self.parts.append(
+                torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.99), weight_decay=weight_decay, fused=True)
+            )
         self.base_rates = [part.param_groups[0]["lr"] for part in self.parts]
 
     def step(self, rate_scale: float) -> None:
@@ -115,10 +117,14 @@ class Optimizers:
 
 def _is_matrix(name: str, parameter: Tensor) -> bool:
     """Embedding tables are looked up, not multiplied: Muon is not for them."""
-    return parameter.ndim >= 2 and not any(part in name for part in ("shared", "embed_tokens", "relative_attention_bias"))
+    return parameter.ndim >= 2 and not any(
+        part in name for part in ("shared", "embed_tokens", "relative_attention_bias")
+    )
 
 
-def rate_scale(step: int, num_steps: int, warmup_steps: int, schedule: Literal["constant", "linear", "cosine"]) -> float:
+def rate_scale(
+    step: int, num_steps: int, warmup_steps: int, schedule: Literal["constant", "linear", "cosine"]
+) -> float:
     """The share of the learning rate at optimizer step ``step`` (from 0) of ``num_steps``."""
     if step < warmup_steps:
         return (step + 1) / warmup_steps

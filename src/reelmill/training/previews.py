@@ -18,7 +18,9 @@ def request_of(params: Params) -> Request:
         width_px=params.data.width_px,
         num_inference_steps=params.sampling.num_inference_steps,
         guidance_scale=params.sampling.guidance_scale,
-        short_tokens=params.model.text_encoder.short_tokens if params.model.text_encoder.source is None else params.model.text_encoder.max_tokens,
+        short_tokens=params.model.text_encoder.short_tokens
+        if params.model.text_encoder.source is None
+        else params.model.text_encoder.max_tokens,
         precision=params.train.precision,
     )
 

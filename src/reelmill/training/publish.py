@@ -15,7 +15,9 @@ def publish(checkpoints: Checkpoints, output: Path, params: Params, info: Latent
     """Write the pipeline directory, whole or absent; returns the best checkpoint's figures."""
     with atomic_path(output) as temporary:
         figures = checkpoints.copy_best(temporary)
-        weights = {str(file.relative_to(temporary)): hash_path(file) for file in sorted(temporary.rglob("*.safetensors"))}
+        weights = {
+            str(file.relative_to(temporary)): hash_path(file) for file in sorted(temporary.rglob("*.safetensors"))
+        }
         lineage = {
             "weights": weights,
             "settings_hash": hash_value(params.model_dump(mode="json", exclude={"generate", "evaluate", "tracking"})),

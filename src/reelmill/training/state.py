@@ -23,7 +23,10 @@ class SavedState:
         """Write the state after ``step`` steps, whole or not at all, then drop the oldest."""
         with atomic_path(self.directory / f"step-{step:08d}") as temporary:
             temporary.mkdir()
-            save_file({key: t.detach().cpu().contiguous().clone() for key, t in tensors.items()}, temporary / "state.safetensors")
+            save_file(
+                {key: t.detach().cpu().contiguous().clone() for key, t in tensors.items()},
+                temporary / "state.safetensors",
+            )
             write_json(temporary / "state.json", record)
         for old in self._saved()[: -self.keep]:
             remove(old)
@@ -34,7 +37,11 @@ class SavedState:
         if not saved:
             return None
         newest = saved[-1]
-        return int(newest.name.removeprefix("step-")), load_file(newest / "state.safetensors"), read_json(newest / "state.json")
+        return (
+            int(newest.name.removeprefix("step-")),
+            load_file(newest / "state.safetensors"),
+            read_json(newest / "state.json"),
+        )
 
     def _saved(self) -> list[Path]:
         return sorted(self.directory.glob("step-*"))
