@@ -38,7 +38,7 @@ def test_pipeline_makes_all_that_it_promises(trained):
 
 def test_nothing_volatile_or_half_written_is_left(trained):
     assert not list((trained / ".reelmill/state").glob("*/*"))
-    assert not [path for path in trained.rglob("*.partial")]
+    assert not list(trained.rglob("*.partial"))
     for path in (trained / "results").rglob("*.json"):
         assert str(trained) not in path.read_text()
 
