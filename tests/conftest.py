@@ -1,7 +1,6 @@
 """A trained workspace, made once by the real stages through DVC, for the tests that need one."""
 
 import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -10,15 +9,8 @@ os.environ.update(
     MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true", GX_ANALYTICS_ENABLED="false", DVC_NO_ANALYTICS="1"
 )
 
-from benchmarks.workspace import make_workspace, run
-
-
-def micro_workspace(target: Path) -> Path:
-    """A workspace on the tests' smallest settings."""
-    make_workspace(target)
-    shutil.copy(Path(__file__).parent / "micro.yaml", target / "presets/micro.yaml")
-    run(target, "reelmill", "preset", "micro")
-    return target
+from benchmarks.workspace import run
+from micro import micro_workspace
 
 
 @pytest.fixture(scope="session")

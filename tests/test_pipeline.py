@@ -3,15 +3,17 @@
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 
 import av
 import pytest
 from benchmarks.workspace import environment, run
-from conftest import micro_workspace
+from micro import micro_workspace
 
 STAGES = ["make-samples", "validate-data", "fit-autoencoder", "encode", "train", "generate", "evaluate"]
 
@@ -81,6 +83,72 @@ def test_fresh_workspace_gives_the_same_lock(trained, tmp_path):
     other = micro_workspace(tmp_path / "fresh")
     run(other, "dvc", "repro")
     assert (other / "dvc.lock").read_text() == (trained / "dvc.lock").read_text()
+
+
+def test_pretrained_autoencoder_and_frozen_text_encoder_go_through(trained, tmp_path):
+    """Both taken from a pipeline's directory; the weights that come out are the ones that went in."""
+    workspace = shutil.copytree(trained, tmp_path / "pretrained", symlinks=True)
+    source = shutil.copytree(workspace / "models/pipeline", workspace / "given")
+    settings = workspace / "params.yaml"
+    text = settings.read_text()
+    text = text.replace("autoencoder: # stage fit-autoencoder\n  source: null", "autoencoder:\n  source: given")
+    text = text.replace("  text_encoder:\n    source: null", "  text_encoder:\n    source: given")
+    settings.write_text(re.sub(r"(source: given.*\n)  subfolder: null", r"\1  subfolder: vae", text, count=1))
+    run(workspace, "dvc", "repro")
+    for part in ("vae", "text_encoder"):
+        (weights,) = (source / part).glob("*.safetensors")
+        assert (workspace / "models/pipeline" / part / weights.name).read_bytes() == weights.read_bytes()
+    assert json.loads((workspace / "data/latents/metadata.json").read_text())["text"] == "embeddings"
+
+
+def test_experiment_in_a_temporary_workspace_logs_to_the_main_store(trained, tmp_path):
+    """`dvc exp run --temp -S`: only what depends on the setting runs, and its run lies in the checkout's store."""
+    workspace = shutil.copytree(trained, tmp_path / "experiments", symlinks=True)
+    (workspace / ".dvc/config.local").unlink()
+    for command in (
+        ["init", "-q"],
+        ["add", "-A"],
+        ["-c", "user.name=t", "-c", "user.email=t@example.com", "commit", "-qm", "x"],
+    ):
+        run(workspace, "git", *command)
+    changes = (
+        "train.objective=v_prediction",
+        "sampling.scheduler=ddim",
+        "train.loss_weighting=min_snr",
+        "train.gradient_accumulation_steps=2",
+    )
+    done = run(
+        workspace,
+        "dvc",
+        "exp",
+        "run",
+        "--temp",
+        "--name",
+        "velocity",
+        *(f"-S{change}" for change in changes),
+        capture_output=True,
+        text=True,
+    )
+    assert "Running stage 'encode'" not in done.stdout
+    assert "Running stage 'train'" in done.stdout
+    store = f"sqlite:///{workspace}/mlruns/mlflow.db"
+    rows = subprocess.run(
+        [sys.executable, "-c", _FIND_RUNS, store],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=environment(workspace),
+    ).stdout
+    assert json.loads(rows) == [["velocity", "v_prediction", True]]
+
+
+_FIND_RUNS = """
+import json, sys, mlflow
+client = mlflow.MlflowClient(sys.argv[1])
+experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+runs = client.search_runs(experiments, "params.`train.objective` = 'v_prediction'")
+print(json.dumps([[r.data.tags.get("reelmill.dvc_experiment"), r.data.params["train.objective"], "evaluate/test_loss/loss" in r.data.metrics] for r in runs]))
+"""
 
 
 def test_every_loss_is_in_the_history(trained):

@@ -14,6 +14,7 @@ from reelmill.evaluation.judge import NONE, judge
 from reelmill.evaluation.statistics import wilson_interval
 from reelmill.models.autoencoder import to_frames, to_model
 
+DECODED_TOGETHER = 4  # a CPU decodes one clip alone at a quarter of the speed
 DESCRIPTIONS = {
     "noise": "independent random pixels",
     "smooth_noise": "soft random colours that drift",
@@ -76,6 +77,7 @@ def decoded_noise(
     blank = np.zeros((1, *shape, 3), np.uint8)
     with torch.no_grad():
         latents = autoencoder.encode(to_model(blank).to(autoencoder.device)).latent_dist.mode()
-        for index in range(num_clips):
-            noise = torch.randn(latents.shape, generator=generator(seed, "untrained", index))
-            yield to_frames(autoencoder.decode(noise.to(latents)).sample)[0]
+        for start in range(0, num_clips, DECODED_TOGETHER):
+            indices = range(start, min(start + DECODED_TOGETHER, num_clips))
+            noise = torch.cat([torch.randn(latents.shape, generator=generator(seed, "untrained", i)) for i in indices])
+            yield from to_frames(autoencoder.decode(noise.to(latents)).sample)
