@@ -29,7 +29,9 @@ def make_workspace(target: Path, preset: str | None = None) -> Path:
 
 def environment(workspace: Path) -> dict[str, str]:
     """The environment of a command in a workspace: its own code and store, this Python first."""
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "MLFLOW_"))}
+    inherited = {
+        key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "MLFLOW_", "PYTHONDONT"))
+    }
     path = f"{Path(sys.executable).parent}{os.pathsep}{inherited.get('PATH', '')}"
     return {**inherited, "PATH": path, "PYTHONPATH": str(workspace / "src"), "DVC_NO_ANALYTICS": "1"}
 

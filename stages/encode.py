@@ -23,7 +23,7 @@ def main() -> None:
     clips = load_manifest()
     text = params.model.text_encoder
     hashes = {"manifest_hash": hash_path(MANIFEST), "autoencoder_hash": hash_path(AUTOENCODER)}
-    settings = params.model_dump(mode="json", include={"data", "encode", "model"})
+    settings = [params.data.clip_settings, params.encode.model_dump(mode="json"), text.model_dump(mode="json")]
     state = state_directory("encode", {"settings": settings, **hashes})
     model = autoencoder.load(AUTOENCODER)
     if text.source is None:
@@ -35,18 +35,17 @@ def main() -> None:
         tokenizer, frozen = load_text_encoder(text)
         frozen = frozen.to(choose_device(params.encode.device))
     encode_captions = CaptionEncoder(tokenizer, text, frozen)
+    encode_captions.check(clips)
     paths = encode_shards(clips, params.data, params.encode, model, encode_captions, state)
     spread = latents_spread(paths, clips, params.encode.shard_clips)
     scaling_factor = model.config.scaling_factor if params.autoencoder.source else round(1 / spread, 6)
-    config = model.config
-    spatial = 2 ** (len(config.block_out_channels) - 1)
-    frames = (params.data.num_frames - 1) // config.temporal_compression_ratio + 1
-    shape = [frames, config.latent_channels, params.data.height_px // spatial, params.data.width_px // spatial]
     metadata = {
-        "latent_shape": shape,
+        "latent_shape": list(
+            autoencoder.latent_shape(model, params.data.num_frames, params.data.height_px, params.data.width_px)
+        ),
         "scaling_factor": scaling_factor,
         "num_frames": params.data.num_frames,
-        "temporal_compression": int(config.temporal_compression_ratio),
+        "temporal_compression": int(model.config.temporal_compression_ratio),
         "text": "tokens" if frozen is None else "embeddings",
         "text_width": text.width if frozen is None else frozen.config.d_model,
         "vocabulary_size": len(tokenizer),

@@ -25,7 +25,7 @@ def main() -> None:
     clips = load_manifest()
     made_from = {
         "settings": settings.model_dump(mode="json"),
-        "data": params.data.model_dump(mode="json"),
+        "clips": params.data.clip_settings,
         "manifest": hash_path(MANIFEST),
     }
     state = state_directory("fit-autoencoder", made_from)

@@ -1,11 +1,11 @@
 """generate: the evaluated videos of the trained pipeline."""
 
-from dataclasses import replace
+from collections import Counter
 from pathlib import Path
 
 from reelmill.config import load_params
 from reelmill.data.manifest import load_manifest
-from reelmill.storage import atomic_path, write_json
+from reelmill.storage import atomic_path, read_json, write_json
 from reelmill.workspace import run_stage
 
 PIPELINE, RESULTS = Path("models/pipeline"), Path("results/generate")
@@ -18,19 +18,23 @@ def main() -> None:
     from reelmill.compute import choose_device, make_deterministic
     from reelmill.generation import plan, write_videos
     from reelmill.models.cogvideox import load_pipeline
-    from reelmill.training.previews import request_of
+    from reelmill.sampling import Request
+    from reelmill.training.publish import LINEAGE
 
     params = load_params()
     make_deterministic()
     settings = params.generate
     videos = plan(settings, load_manifest())
+    published = read_json(PIPELINE / LINEAGE)
+    overrides = settings.model_dump(include={"num_inference_steps", "guidance_scale"}, exclude_none=True)
     pipeline = load_pipeline(PIPELINE, choose_device(settings.device))
-    pipeline.scheduler = diffusion.scheduler(params.train.objective, params.sampling)
-    request = replace(request_of(params), precision=settings.precision)
+    if settings.scheduler:
+        pipeline.scheduler = diffusion.scheduler(published["objective"], settings.scheduler)
+    request = Request.of(published["sampling"] | overrides, settings.precision)
     with atomic_path(RESULTS) as temporary:
-        write_videos(pipeline, videos, request, settings.batch_size, params.sampling.fps, temporary)
-        counts = {group: sum(video.group == group for video in videos) for group in ("seen", "held_out", "prompt")}
-        write_json(temporary / "metrics.json", {"videos": len(videos), **counts})
+        write_videos(pipeline, videos, request, settings.batch_size, published["fps"], temporary)
+        counts = Counter(video.group for video in videos)
+        write_json(temporary / "metrics.json", {"videos": len(videos), **dict(sorted(counts.items()))})
     tracking.log_generation(params)
 
 

@@ -23,20 +23,17 @@ def main() -> None:
     from reelmill.models import autoencoder
     from reelmill.tracking import TrainingLog, model_hash
     from reelmill.training.loop import train
-    from reelmill.training.publish import publish
+    from reelmill.training.publish import publish, training_settings
 
     params = load_params()
     make_deterministic()
-    settings = params.model_dump(mode="json", include={"data", "model", "train", "sampling"})
     state = state_directory(
-        "train", {"settings": settings, "latents": hash_path(LATENTS), "autoencoder": hash_path(AUTOENCODER)}
+        "train",
+        {"settings": training_settings(params), "latents": hash_path(LATENTS), "autoencoder": hash_path(AUTOENCODER)},
     )
     with TrainingLog(params, run_key=state.name) as log:
         checkpoints, record = train(params, LATENTS, autoencoder.load(AUTOENCODER), state, log)
         figures = publish(checkpoints, OUTPUT, params, read_info(LATENTS), len(LatentClips(LATENTS, "train")))
-        for path in checkpoints.all():
-            values = checkpoints.figures(path)
-            log.checkpoint(values["step"], {k: v for k, v in values.items() if k != "step"}, path)
         write_csv(RESULTS / "history.csv", record.steps)
         write_csv(RESULTS / "validation.csv", record.validation)
         with atomic_path(RESULTS / "previews") as temporary:

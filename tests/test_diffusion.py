@@ -4,7 +4,6 @@ from diffusers import CogVideoXDDIMScheduler
 
 from reelmill import diffusion
 from reelmill.compute import generator
-from reelmill.config import Sampling
 
 LEVELS = torch.tensor([0.001, 0.25, 0.5, 0.9, 1.0])
 
@@ -40,7 +39,7 @@ def test_flow_is_the_straight_line(pair):
 
 def test_v_prediction_matches_diffusers(pair):
     clean, noise = pair
-    scheduler = diffusion.scheduler("v_prediction", _sampling("ddim"))
+    scheduler = diffusion.scheduler("v_prediction", "ddim")
     assert isinstance(scheduler, CogVideoXDDIMScheduler)
     timesteps = diffusion.timestep_of("v_prediction", LEVELS).long()
     torch.testing.assert_close(
@@ -65,7 +64,7 @@ def test_samplers_find_the_data_from_a_perfect_model(objective, name, pair):
     """A model that knows the one clean sample must lead every sampler to it, from pure noise."""
     clean, noise = pair
     clean, latents = clean[:1], noise[:1].clone()
-    scheduler = diffusion.scheduler(objective, _sampling(name))
+    scheduler = diffusion.scheduler(objective, name)
     scheduler.set_timesteps(20)
     for timestep in scheduler.timesteps:
         sigma = (timestep.float() / 1000 if objective == "flow" else (timestep.float() + 1) / 1000).view(1)
@@ -93,7 +92,3 @@ def test_min_snr_weight_has_its_closed_form():
     snr = (a / s).item() ** 2
     weight = diffusion.loss_weight("v_prediction", "min_snr", sigma).item()
     assert weight == pytest.approx(min(snr, 5) / (snr + 1))
-
-
-def _sampling(name):
-    return Sampling(scheduler=name, num_inference_steps=20, guidance_scale=1.0, fps=8)

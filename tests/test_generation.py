@@ -9,7 +9,17 @@ from reelmill.errors import UserError
 from reelmill.generation import contact_sheet, plan
 
 SETTINGS = Generate(
-    prompts=["a cat"], num_seen=2, num_held_out=5, seeds=[0, 7], batch_size=4, precision="fp32", device="cpu"
+    prompts=["a cat"],
+    num_seen=2,
+    num_held_out=5,
+    num_rephrased=5,
+    scheduler=None,
+    num_inference_steps=None,
+    guidance_scale=None,
+    seeds=[0, 7],
+    batch_size=4,
+    precision="fp32",
+    device="cpu",
 )
 
 
@@ -39,6 +49,12 @@ def test_plan_takes_each_combination_or_caption_once_with_every_seed():
     assert sorted({v.prompt for v in held_out}) == ["a street", "green circle"]
     assert [(v.prompt, v.seed) for v in videos if v.group == "prompt"] == [("a cat", 0), ("a cat", 7)]
     assert len({v.file for v in videos}) == len(videos)
+
+
+def test_plan_rephrases_labelled_held_out_combinations_alone():
+    rephrased = [video for video in plan(SETTINGS, CLIPS) if video.group == "rephrased"]
+    assert {(v.shape, v.color, v.motion) for v in rephrased} == {("circle", "green", "right")}
+    assert "green circle" not in {video.prompt for video in rephrased}
 
 
 def test_plan_never_takes_validation_clips():

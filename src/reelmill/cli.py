@@ -28,23 +28,20 @@ def main() -> None:
 def generate(
     prompt: Annotated[str, typer.Option(help="What the video shows.")],
     output: Annotated[Path, typer.Option(help="The MP4 to write.")],
-    checkpoint: Annotated[
-        Path | None, typer.Option(help="A pipeline's directory; models/pipeline if there is one.")
-    ] = None,
-    num_frames: Annotated[
-        int | None, typer.Option("--num-frames", "--num_frames", help="8k + 1; as trained by default.")
-    ] = None,
-    resolution: Annotated[int | None, typer.Option(help="Both sides in pixels; as trained by default.")] = None,
-    steps: Annotated[
-        int | None, typer.Option("--steps", "--num-inference-steps", "--num_inference_steps", help="Sampling steps.")
-    ] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="A pipeline's directory; models/pipeline by default.")] = None,
+    num_frames: Annotated[int | None, typer.Option("--num-frames", "--num_frames", min=1, help="8k or 8k + 1.")] = None,
+    resolution: Annotated[int | None, typer.Option(min=1, help="Both sides, in pixels.")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", "--num_inference_steps", min=1, help="Of sampling.")] = None,
     guidance_scale: Annotated[
-        float | None, typer.Option("--guidance-scale", "--guidance_scale", help="1: none.")
+        float | None, typer.Option("--guidance-scale", "--guidance_scale", min=1, help="1: none.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
-    fps: Annotated[int, typer.Option(help="Frames a second of the MP4.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, help="Of the noise.")] = 0,
+    fps: Annotated[int | None, typer.Option(min=1, max=240, help="Frames a second of the MP4.")] = None,
 ) -> None:
-    """Generate one video from a prompt."""
+    """Generate one video from a prompt. What is not given is as the pipeline was published."""
+    from reelmill.workspace import prepare_environment
+
+    prepare_environment()
     from reelmill.single import generate_one
 
     print(generate_one(prompt, output, checkpoint, num_frames, resolution, steps, guidance_scale, seed, fps))

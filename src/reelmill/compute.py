@@ -2,6 +2,7 @@
 
 import random
 from contextlib import AbstractContextManager, nullcontext
+from importlib.metadata import version
 
 import numpy as np
 import torch
@@ -38,6 +39,19 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     if precision == "fp32" or (precision == "auto" and not has_fast_bf16(device)):
         return nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def numerics() -> dict[str, object]:
+    """What, beside code and settings, decides the last bits: state made under one is not used under another."""
+    device = choose_device("auto")
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.cpu.get_capabilities().get("cpu_name")
+    return {
+        "torch": torch.__version__,
+        "diffusers": version("diffusers"),
+        "transformers": version("transformers"),
+        "device": f"{device.type} {name}",
+        "threads": torch.get_num_threads(),
+    }
 
 
 def make_deterministic() -> None:

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from reelmill.errors import UserError
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 Range = tuple[float, float]
+Scheduler = Literal["unipc", "dpmsolver", "ddim"]
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "bf16", "fp32"]
 
@@ -103,6 +104,11 @@ class Data(Section):
     validation_share: Share
     test_share: Share
     expectations: Expectations
+
+    @property
+    def clip_settings(self) -> dict:
+        """The settings that decide a clip's pixels, once the manifest says where it lies."""
+        return self.model_dump(mode="json", include={"height_px", "width_px", "num_frames", "fps", "resize"})
 
 
 class Phase(Section):
@@ -205,7 +211,7 @@ class Train(Section):
 class Sampling(Section):
     """How videos are sampled: written into the model card, used by previews and generate."""
 
-    scheduler: Literal["unipc", "dpmsolver", "ddim"]
+    scheduler: Scheduler
     num_inference_steps: Positive
     guidance_scale: Annotated[float, Field(ge=1)]
     fps: Positive
@@ -217,10 +223,21 @@ class Generate(Section):
     prompts: list[str]
     num_seen: Annotated[int, Field(ge=0)]
     num_held_out: Annotated[int, Field(ge=0)]
+    num_rephrased: Annotated[int, Field(ge=0)]
     seeds: list[int]
+    scheduler: Scheduler | None
+    num_inference_steps: Positive | None
+    guidance_scale: Annotated[float, Field(ge=1)] | None
     batch_size: Positive
     precision: Precision
     device: Device
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_differ(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) != len(seeds):
+            raise ValueError(f"each seed once: a repeated one gives the same video and counts twice; got {seeds}")
+        return seeds
 
 
 class Evaluate(Section):
@@ -270,7 +287,7 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
         UserError: naming the file and each offending key, what was given and what is allowed.
     """
     try:
-        raw = yaml.safe_load(path.read_text())
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(
             f"{path}: not found. Run from the repository's root, or restore it with `git checkout {path}`."

@@ -18,7 +18,7 @@ from diffusers import CogVideoXDDIMScheduler, DPMSolverMultistepScheduler, Sched
 from jaxtyping import Float
 from torch import Tensor
 
-from reelmill.config import Sampling
+from reelmill.config import Scheduler
 
 NUM_TRAIN_TIMESTEPS = 1000
 MIN_SNR_GAMMA = 5.0  # Hang et al. 2023, sec. 3.4
@@ -86,9 +86,9 @@ def sample_levels(sampling: Literal["uniform", "logit_normal"], count: int, rand
     return torch.sigmoid(torch.special.ndtri(share.clamp(1e-4, 1 - 1e-4)))
 
 
-def scheduler(objective: Objective, sampling: Sampling) -> SchedulerMixin:
+def scheduler(objective: Objective, name: Scheduler) -> SchedulerMixin:
     """The sampler, one that vanilla `CogVideoXPipeline` runs, saves and loads."""
-    if sampling.scheduler == "ddim":
+    if name == "ddim":
         return CogVideoXDDIMScheduler(
             **_BETAS, prediction_type="v_prediction", timestep_spacing="trailing", snr_shift_scale=1.0
         )
@@ -96,7 +96,7 @@ def scheduler(objective: Objective, sampling: Sampling) -> SchedulerMixin:
         noise = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 1.0}
     else:
         noise = {"prediction_type": "v_prediction", "timestep_spacing": "trailing", **_BETAS}
-    if sampling.scheduler == "unipc":
+    if name == "unipc":
         return UniPCMultistepScheduler(**noise, solver_order=2)
     return DPMSolverMultistepScheduler(**noise, solver_order=2)
 

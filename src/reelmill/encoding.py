@@ -19,6 +19,7 @@ from reelmill.compute import autocast, choose_device
 from reelmill.config import Data, Encode, TextEncoder
 from reelmill.data.latents import EMPTY, INDEX, METADATA
 from reelmill.data.manifest import Clip, read_clips
+from reelmill.errors import UserError
 from reelmill.models.autoencoder import to_model
 from reelmill.models.text import token_ids
 from reelmill.storage import atomic_path, write_json
@@ -31,6 +32,17 @@ class CaptionEncoder:
         self.tokenizer = tokenizer
         self.max_tokens = settings.max_tokens
         self.frozen = frozen
+
+    def check(self, clips: Sequence[Clip]) -> None:
+        """Raise `UserError` naming every clip whose caption does not fit, before anything is encoded."""
+        lengths = [len(ids) for ids in self.tokenizer([clip.caption for clip in clips])["input_ids"]]
+        faults = [
+            f"{clip.path} ({clip.clip_id}): its caption has {length} tokens, the model takes {self.max_tokens}: {clip.caption[:60]!r}..."
+            for clip, length in zip(clips, lengths, strict=True)
+            if length > self.max_tokens
+        ]
+        if faults:
+            raise UserError("\n".join([*faults, "Shorten them, or raise model.text_encoder.max_tokens."]))
 
     @torch.no_grad()
     def __call__(self, captions: list[str]) -> Tensor:

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from reelmill.config import Generate
 from reelmill.data.manifest import Clip
+from reelmill.data.samples import held_out_caption, num_held_out_phrasings
 from reelmill.data.video import write_video
 from reelmill.errors import UserError
 from reelmill.sampling import Request, sample
@@ -29,7 +30,7 @@ class Video:
     file: str
     prompt: str
     seed: int
-    group: str  # seen, held_out or prompt
+    group: str  # seen, held_out, rephrased or prompt
     shape: str | None = None
     color: str | None = None
     motion: str | None = None
@@ -42,12 +43,24 @@ def plan(settings: Generate, clips: list[Clip]) -> list[Video]:
         for index, clip in enumerate(_chosen(clips, split, count)):
             labels = (clip.label_shape, clip.label_color, clip.label_motion)
             videos += _seeds(f"{group}-{index:03d}", clip.caption, settings.seeds, group, labels)
+    videos += _rephrased(settings, clips)
     for index, prompt in enumerate(settings.prompts):
         videos += _seeds(f"prompt-{index:03d}", prompt, settings.seeds, "prompt", (None, None, None))
     if not videos:
         raise UserError(
             "generate: nothing to generate: give prompts or num_seen or num_held_out above 0, and at least one seed"
         )
+    return videos
+
+
+def _rephrased(settings: Generate, clips: list[Clip]) -> list[Video]:
+    """Held-out combinations in phrasings that no training caption has."""
+    labelled = [clip for clip in clips if clip.label_shape and clip.label_color and clip.label_motion]
+    videos: list[Video] = []
+    for index, clip in enumerate(_chosen(labelled, "test", settings.num_rephrased)):
+        labels = (str(clip.label_shape), str(clip.label_color), str(clip.label_motion))
+        prompt = held_out_caption(*labels, index % num_held_out_phrasings())
+        videos += _seeds(f"rephrased-{index:03d}", prompt, settings.seeds, "rephrased", labels)
     return videos
 
 

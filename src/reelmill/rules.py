@@ -83,6 +83,16 @@ def _check_training(params: "Params") -> None:
         )
     if sampling.scheduler == "ddim" and train.objective == "flow":
         raise ValueError("sampling.scheduler: ddim is for objective v_prediction; with flow use unipc or dpmsolver")
+    if params.generate.scheduler == "ddim" and train.objective == "flow":
+        raise ValueError("generate.scheduler: ddim is for objective v_prediction; with flow use unipc or dpmsolver")
+    if params.autoencoder.source is None and params.autoencoder.subfolder:
+        raise ValueError(
+            "autoencoder.subfolder: is of autoencoder.source, which is null: give the source, or null here too"
+        )
+    if params.model.text_encoder.source is None and params.model.text_encoder.subfolder:
+        raise ValueError(
+            "model.text_encoder.subfolder: is of its source, which is null: give the source, or null here too"
+        )
     data = params.data
     if data.source != "videos" and (params.samples.fps != data.fps or params.samples.num_frames < data.num_frames):
         raise ValueError(

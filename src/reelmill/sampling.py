@@ -1,5 +1,6 @@
 """Prompts to frames: batches through the family's vanilla pipeline."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ from diffusers import CogVideoXPipeline
 from jaxtyping import UInt8
 
 from reelmill.compute import autocast
-from reelmill.config import Precision
+from reelmill.config import Params, Precision
 from reelmill.errors import UserError
 from reelmill.models.cogvideox import check_video_shape
 
@@ -25,6 +26,32 @@ class Request:
     guidance_scale: float
     short_tokens: int
     precision: Precision
+
+    @classmethod
+    def of(cls, arguments: dict, precision: Precision) -> "Request":
+        """From the arguments of the vanilla pipeline's call (`call_arguments`)."""
+        return cls(
+            arguments["num_frames"],
+            arguments["height"],
+            arguments["width"],
+            arguments["num_inference_steps"],
+            arguments["guidance_scale"],
+            arguments["max_sequence_length"],
+            precision,
+        )
+
+
+def call_arguments(params: Params) -> dict:
+    """The arguments of the vanilla pipeline's call that give what `reelmill generate` gives."""
+    text = params.model.text_encoder
+    return {
+        "num_frames": params.data.num_frames,
+        "height": params.data.height_px,
+        "width": params.data.width_px,
+        "num_inference_steps": params.sampling.num_inference_steps,
+        "guidance_scale": params.sampling.guidance_scale,
+        "max_sequence_length": text.short_tokens if text.source is None else text.max_tokens,
+    }
 
 
 def check_request(pipeline: CogVideoXPipeline, request: Request, prompts: Sequence[str]) -> None:
@@ -54,10 +81,8 @@ def sample(
     """
     assert len(prompts) == len(seeds)
     check_request(pipeline, request, sorted(set(prompts)))
-    for start in range(0, len(prompts), batch_size):
-        batch = list(prompts[start : start + batch_size])
-        longest = max(len(ids) for ids in pipeline.tokenizer(batch)["input_ids"])
-        limit = pipeline.transformer.config.max_text_seq_length
+    limit = pipeline.transformer.config.max_text_seq_length
+    for batch, batch_seeds, fits in _batches(pipeline, prompts, seeds, request.short_tokens, batch_size):
         with torch.no_grad(), autocast(pipeline.device, request.precision):
             frames = pipeline(
                 prompt=batch,
@@ -66,8 +91,19 @@ def sample(
                 width=request.width_px,
                 num_inference_steps=request.num_inference_steps,
                 guidance_scale=request.guidance_scale,
-                generator=[torch.Generator().manual_seed(seed) for seed in seeds[start : start + batch_size]],
-                max_sequence_length=request.short_tokens if longest <= request.short_tokens else limit,
+                generator=[torch.Generator().manual_seed(seed) for seed in batch_seeds],
+                max_sequence_length=request.short_tokens if fits else limit,
                 output_type="np",
             ).frames
         yield from np.rint(np.asarray(frames, dtype=np.float32) * 255).astype(np.uint8)
+
+
+def _batches(
+    pipeline: CogVideoXPipeline, prompts: Sequence[str], seeds: Sequence[int], short_tokens: int, batch_size: int
+) -> Iterator[tuple[list[str], list[int], bool]]:
+    """Neighbours of the same text length together: a long prompt must not change its batch mates' videos."""
+    lengths = [len(ids) for ids in pipeline.tokenizer(list(prompts))["input_ids"]]
+    rows = zip(prompts, seeds, lengths, strict=True)
+    for fits, run in itertools.groupby(rows, key=lambda row: row[2] <= short_tokens):
+        while batch := list(itertools.islice(run, batch_size)):
+            yield [prompt for prompt, _, _ in batch], [seed for _, seed, _ in batch], fits

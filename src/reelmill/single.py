@@ -12,9 +12,9 @@ from reelmill.errors import UserError
 from reelmill.models import autoencoder
 from reelmill.models.cogvideox import assemble, build_transformer, load_pipeline
 from reelmill.models.text import build_text_encoder, fit_tokenizer
-from reelmill.sampling import Request, sample
+from reelmill.sampling import Request, call_arguments, sample
 from reelmill.storage import read_json
-from reelmill.training.publish import LINEAGE, sampling_settings
+from reelmill.training.publish import LINEAGE
 
 TRAINED = Path("models/pipeline")
 UNTRAINED = "UNTRAINED: there is no models/pipeline, so these are the patterns of a random model. Train one with `make repro`, or name one with --checkpoint.\n"
@@ -29,7 +29,7 @@ def generate_one(
     steps: int | None,
     guidance_scale: float | None,
     seed: int,
-    fps: int,
+    fps: int | None,
 ) -> str:
     """Write one video; returns what to tell. What is None is as the pipeline was trained.
 
@@ -39,23 +39,19 @@ def generate_one(
     path = checkpoint or (TRAINED if (TRAINED / "model_index.json").is_file() else None)
     if path is None:
         params = load_params()
-        pipeline, defaults = random_pipeline(params, prompt), sampling_settings(params)
+        pipeline = random_pipeline(params, prompt)
+        published: dict = {"sampling": call_arguments(params), "fps": params.sampling.fps}
     else:
         pipeline = load_pipeline(path)
-        defaults = read_json(path / LINEAGE)["sampling"] if (path / LINEAGE).is_file() else _own_defaults(pipeline)
+        published = read_json(path / LINEAGE) if (path / LINEAGE).is_file() else _own_defaults(pipeline)
     if output.suffix.lower() != ".mp4":
         raise UserError(f"--output {output}: must end in .mp4")
-    request = Request(
-        num_frames=num_frames or defaults["num_frames"],
-        height_px=resolution or defaults["height"],
-        width_px=resolution or defaults["width"],
-        num_inference_steps=steps or defaults["num_inference_steps"],
-        guidance_scale=guidance_scale or defaults["guidance_scale"],
-        short_tokens=defaults["max_sequence_length"],
-        precision="auto",
-    )
+    given: dict[str, float | None] = {"num_frames": num_frames, "height": resolution, "width": resolution}
+    given |= {"num_inference_steps": steps, "guidance_scale": guidance_scale}
+    arguments = {**published["sampling"], **{key: value for key, value in given.items() if value is not None}}
+    request = Request.of(arguments, "auto")
     frames = next(sample(pipeline.to(choose_device("auto")), [prompt], [seed], request, 1))
-    write_video(output, frames, fps)
+    write_video(output, frames, published["fps"] if fps is None else fps)
     return f"{'' if path else UNTRAINED}{output}: {len(frames)} frames, {request.width_px}x{request.height_px}, seed {seed}, from {path or 'a random model'}"
 
 
@@ -65,23 +61,20 @@ def random_pipeline(params: Params, prompt: str) -> CogVideoXPipeline:
     tokenizer = fit_tokenizer([prompt], params.encode.vocabulary_size)
     text = build_text_encoder(params.model.text_encoder, params.encode.vocabulary_size, params.train.seed)
     model = autoencoder.build(settings, data.height_px, data.width_px)
-    spatial, temporal = settings.spatial_compression, settings.temporal_compression
-    shape = (
-        (data.num_frames - 1) // temporal + 1,
-        settings.latent_channels,
-        data.height_px // spatial,
-        data.width_px // spatial,
-    )
+    temporal = settings.temporal_compression
+    shape = autoencoder.latent_shape(model, data.num_frames, data.height_px, data.width_px)
     transformer = build_transformer(
         params.model, shape, data.num_frames, temporal, text.config.d_model, params.train.seed
     )
-    return assemble(tokenizer, text, model, transformer, diffusion.scheduler(params.train.objective, params.sampling))
+    return assemble(
+        tokenizer, text, model, transformer, diffusion.scheduler(params.train.objective, params.sampling.scheduler)
+    )
 
 
 def _own_defaults(pipeline: CogVideoXPipeline) -> dict:
     """What a pipeline made elsewhere is called with when nothing is said."""
     config = pipeline.transformer.config
-    return {
+    arguments = {
         "num_frames": config.sample_frames,
         "height": config.sample_height * pipeline.vae_scale_factor_spatial,
         "width": config.sample_width * pipeline.vae_scale_factor_spatial,
@@ -89,3 +82,4 @@ def _own_defaults(pipeline: CogVideoXPipeline) -> dict:
         "guidance_scale": 6.0,
         "max_sequence_length": config.max_text_seq_length,
     }
+    return {"sampling": arguments, "fps": 8}

@@ -20,14 +20,16 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.partial")
+    temporary, old = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.old")
     remove(temporary)
+    remove(old)
     try:
         yield temporary
         _flush(temporary)
-        if temporary.is_dir():
-            remove(path)
+        if path.is_dir():
+            path.rename(old)  # a directory cannot be replaced in one step, but it is never there by halves
         temporary.replace(path)
+        remove(old)
     except BaseException:
         remove(temporary)
         raise
@@ -36,7 +38,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: object) -> None:
@@ -55,7 +57,7 @@ def write_csv(path: Path, rows: list[dict]) -> None:
 
 def read_json(path: Path):
     """The value of a JSON file."""
-    return json.loads(Path(path).read_text())
+    return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
 def remove(path: Path) -> None:
@@ -64,6 +66,15 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def discard(path: Path) -> None:
+    """Remove a directory so that nobody ever finds half of it under its name."""
+    trash = path.with_name(f".{path.name}.trash")
+    remove(trash)
+    if path.exists():
+        path.rename(trash)
+        remove(trash)
 
 
 def hash_bytes(*parts: bytes) -> str:

@@ -6,7 +6,6 @@ within a second, and state is found by the hash of everything that it was made f
 
 import fcntl
 import os
-import shutil
 import signal
 import sys
 import threading
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import reelmill
 from reelmill.errors import UserError
-from reelmill.storage import hash_path, hash_value
+from reelmill.storage import discard, hash_path, hash_value, remove
 
 KEPT_STATES = 3  # unfinished states of other settings that are kept, a stage
 _ENVIRONMENT = {  # set where the user has not: no telemetry, no chatter, deterministic matrix products on a GPU
@@ -40,9 +39,14 @@ def main_checkout() -> Path:
     return Path(os.environ.get("DVC_ROOT", ".")).resolve()
 
 
+def prepare_environment() -> None:
+    """Set the process's environment, as long as the libraries that read it are not imported."""
+    os.environ.update({key: value for key, value in _ENVIRONMENT.items() if key not in os.environ})
+
+
 def run_stage(name: str, main: Callable[[], None]) -> None:
     """Run a stage's ``main`` under its lock; a user's fault ends it with its text and status 1."""
-    os.environ.update({key: value for key, value in _ENVIRONMENT.items() if key not in os.environ})
+    prepare_environment()
     end_with_parent()
     try:
         with stage_lock(name):
@@ -82,28 +86,34 @@ def stage_lock(name: str, wait_s: float = 30.0) -> Iterator[None]:
 
 
 def end_with_parent(poll_s: float = 0.5) -> None:
-    """End this process when its parent or grandparent (a shell's `dvc`) has gone.
+    """End this process when what started it (`dvc`, or the `dvc` of its shell) has gone.
 
     A stage that outlived a killed `dvc` would write beside the next one. Nothing is lost: what
     is saved is whole.
     """
-    family = _ancestors()
+    family = _family()
 
     def watch() -> None:
-        while _ancestors() == family:
+        while _family() == family:
             time.sleep(poll_s)
         os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True, name="end-with-parent").start()
 
 
-def _ancestors() -> tuple[int, int]:
+def _family() -> tuple[int, int]:
+    """The parent, and the grandparent where the parent is but a shell's ``-c``, as DVC may start a stage.
+
+    Any other grandparent may go: it is the shell from which someone has started a run in the background.
+    """
     parent = os.getppid()
     try:
+        command = Path(f"/proc/{parent}/cmdline").read_bytes().split(b"\0")
         stat = Path(f"/proc/{parent}/stat").read_text()
     except OSError:  # not Linux, or the parent is just going
         return parent, 0
-    return parent, int(stat.rpartition(")")[2].split()[1])
+    is_shell = b"-c" in command[1:2] and command[0].rpartition(b"/")[2] in (b"sh", b"bash", b"dash", b"zsh", b"ksh")
+    return parent, int(stat.rpartition(")")[2].split()[1]) if is_shell else 0
 
 
 def code_hash() -> str:
@@ -115,21 +125,25 @@ def code_hash() -> str:
 def state_directory(stage: str, made_from: dict) -> Path:
     """The directory of a stage's resumable state, keyed by the hash of all that it is made from.
 
-    ``made_from`` holds the settings and the content hashes of the inputs; the library's source is
-    added here. The rule of cleaning up: a stage that has written its outputs removes its state
+    ``made_from`` holds the settings and the content hashes of the inputs; the library's source, and
+    what else decides how numbers come out (torch, threads, device), are added here. The rule of cleaning up: a stage that has written its outputs removes its state
     (`finish_state`), and of unfinished states made from something else the newest three stay.
     """
-    key = hash_value({**made_from, "code": code_hash()})[:16]
+    from reelmill.compute import numerics  # torch, which only the stages that have a state need
+
+    key = hash_value({**made_from, "code": code_hash(), "numerics": numerics()})[:16]
     root = Path(".reelmill/state") / stage
     directory = root / key
     directory.mkdir(parents=True, exist_ok=True)
     os.utime(directory)
+    for trash in root.glob(".*.trash"):
+        remove(trash)
     others = sorted((p for p in root.iterdir() if p != directory), key=lambda p: p.stat().st_mtime)
     for old in others[:-KEPT_STATES]:
-        shutil.rmtree(old, ignore_errors=True)
+        discard(old)
     return directory
 
 
 def finish_state(directory: Path) -> None:
     """Remove the state of a stage whose outputs are written."""
-    shutil.rmtree(directory)
+    discard(directory)

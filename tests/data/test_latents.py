@@ -2,7 +2,7 @@ from collections import Counter
 
 import torch
 
-from reelmill.data.latents import batch_indices, epoch_order
+from reelmill.data.latents import BatchOrder, epoch_order
 
 
 def test_epoch_of_equal_weights_has_every_clip_once():
@@ -20,12 +20,12 @@ def test_epoch_draws_clips_as_often_as_their_weights_say():
 
 def test_batches_run_on_across_epochs_without_loss():
     weights = torch.ones(10, dtype=torch.float64)
-    drawn = [index for batch in range(5) for index in batch_indices(weights, 7, batch, 4)]
+    drawn = [index for batch in range(5) for index in BatchOrder(weights, 7).batch(batch, 4)]
     assert sorted(drawn) == sorted(list(range(10)) * 2)
     assert drawn[:10] == epoch_order(weights, 7, 0)
 
 
 def test_batch_is_a_function_of_seed_and_number():
     weights = torch.ones(50, dtype=torch.float64)
-    assert batch_indices(weights, 1, 9, 16) == batch_indices(weights, 1, 9, 16)
-    assert batch_indices(weights, 1, 9, 16) != batch_indices(weights, 2, 9, 16)
+    assert BatchOrder(weights, 1).batch(9, 16) == BatchOrder(weights, 1).batch(9, 16)
+    assert BatchOrder(weights, 1).batch(9, 16) != BatchOrder(weights, 2).batch(9, 16)

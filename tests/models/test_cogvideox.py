@@ -5,7 +5,7 @@ from diffusers import AutoencoderKLCogVideoX, DiffusionPipeline
 
 from reelmill import diffusion
 from reelmill.compute import generator
-from reelmill.config import Model, Sampling, TextEncoder
+from reelmill.config import Model, TextEncoder
 from reelmill.errors import UserError
 from reelmill.models.autoencoder import fold_normalisation
 from reelmill.models.cogvideox import (
@@ -26,7 +26,6 @@ MODEL = Model(
     num_layers=1, num_attention_heads=2, attention_head_dim=16, patch_size=2, time_embed_dim=32, text_encoder=TEXT
 )
 REQUEST = Request(9, 32, 32, 3, 2.0, 16, "fp32")
-SAMPLING = Sampling(scheduler="unipc", num_inference_steps=3, guidance_scale=2.0, fps=8)
 
 
 def tiny_autoencoder(temporal=4):
@@ -54,7 +53,7 @@ def pipeline():
     for block in transformer.transformer_blocks:
         torch.nn.init.normal_(block.norm1.linear.weight, std=0.1)
         torch.nn.init.normal_(block.norm2.linear.weight, std=0.1)
-    return assemble(tokenizer, text, tiny_autoencoder(), transformer.eval(), diffusion.scheduler("flow", SAMPLING))
+    return assemble(tokenizer, text, tiny_autoencoder(), transformer.eval(), diffusion.scheduler("flow", "unipc"))
 
 
 @pytest.mark.parametrize("temporal", [1, 2, 4])

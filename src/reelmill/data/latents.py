@@ -2,10 +2,11 @@
 
 A shard holds ``latents`` [n t c h w] (half precision, normalised per channel by the autoencoder's
 own weights) and ``text``: token ids [n l] where the text encoder is trained along, embeddings
-[n l d] where it is frozen. Row 0 of the index's captions is the order of the manifest.
+[n l d] where it is frozen. The index keeps the manifest's order.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -15,6 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
+from reelmill.compute import generator
 from reelmill.storage import read_json
 
 INDEX, METADATA, EMPTY = "index.parquet", "metadata.json", "empty.safetensors"
@@ -74,8 +76,6 @@ def epoch_order(weights: Float[Tensor, " n"], seed: int, epoch: int) -> list[int
     As many draws as clips, each clip as often as its weight says, the fractions rounded at random
     (systematic resampling): with equal weights every clip comes once.
     """
-    from reelmill.compute import generator
-
     random = generator(seed, "epoch", epoch)
     count = len(weights)
     ends = torch.cumsum(weights / weights.sum() * count, 0)
@@ -86,15 +86,19 @@ def epoch_order(weights: Float[Tensor, " n"], seed: int, epoch: int) -> list[int
     return drawn[torch.randperm(count, generator=random)].tolist()
 
 
-def batch_indices(weights: Float[Tensor, " n"], seed: int, batch: int, batch_size: int) -> list[int]:
-    """The clips of the ``batch``-th batch since the start; batches run on across epochs."""
-    count = len(weights)
-    first = batch * batch_size
-    indices: list[int] = []
-    orders: dict[int, list[int]] = {}
-    for position in range(first, first + batch_size):
-        epoch, place = divmod(position, count)
-        if epoch not in orders:
-            orders[epoch] = epoch_order(weights, seed, epoch)
-        indices.append(orders[epoch][place])
-    return indices
+class BatchOrder:
+    """Which clips make up each batch: a function of the seed and the batch's number alone.
+
+    Batches run on across epochs, so that all are of one size and no clip is left out.
+    """
+
+    def __init__(self, weights: Float[Tensor, " n"], seed: int):
+        self.weights, self.seed = weights, seed
+        self._order = lru_cache(maxsize=2)(lambda epoch: epoch_order(weights, seed, epoch))
+
+    def batch(self, number: int, batch_size: int) -> list[int]:
+        """The clips of the ``number``-th batch since the start."""
+        places = (
+            divmod(position, len(self.weights)) for position in range(number * batch_size, (number + 1) * batch_size)
+        )
+        return [self._order(epoch)[place] for epoch, place in places]

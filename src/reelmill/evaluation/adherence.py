@@ -37,7 +37,7 @@ class ClipScorer:
 
     def __init__(self, source: str, device: torch.device | str = "cpu") -> None:
         try:
-            self._model = CLIPModel.from_pretrained(source).eval()
+            self._model = CLIPModel.from_pretrained(source, use_safetensors=True).eval()
             self._tokenizer = AutoTokenizer.from_pretrained(source)
             self._processor = CLIPImageProcessor.from_pretrained(source)
         except (OSError, ValueError, KeyError, RuntimeError) as error:

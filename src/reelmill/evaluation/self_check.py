@@ -80,4 +80,4 @@ def decoded_noise(
         for start in range(0, num_clips, DECODED_TOGETHER):
             indices = range(start, min(start + DECODED_TOGETHER, num_clips))
             noise = torch.cat([torch.randn(latents.shape, generator=generator(seed, "untrained", i)) for i in indices])
-            yield from to_frames(autoencoder.decode(noise.to(latents)).sample)
+            yield from to_frames(autoencoder.decode(noise.to(latents) / autoencoder.config.scaling_factor).sample)

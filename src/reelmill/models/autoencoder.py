@@ -12,8 +12,7 @@ from torch import Tensor
 from reelmill.compute import seed_all
 from reelmill.config import Autoencoder
 from reelmill.errors import UserError
-
-NORM_GROUPS = 8
+from reelmill.rules import NORM_GROUPS
 
 
 def build(settings: Autoencoder, height_px: int, width_px: int) -> AutoencoderKLCogVideoX:
@@ -43,7 +42,7 @@ def load(
         UserError: when there is no whole autoencoder of this family at ``source``.
     """
     try:
-        model = AutoencoderKLCogVideoX.from_pretrained(str(source), subfolder=subfolder)
+        model = AutoencoderKLCogVideoX.from_pretrained(str(source), subfolder=subfolder, use_safetensors=True)
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(
             f"autoencoder {source}{f'/{subfolder}' if subfolder else ''}: not loaded: {error}\n"
@@ -51,6 +50,16 @@ def load(
             "or a hub id that you can reach. Run `dvc repro`, or correct `autoencoder.source` and `autoencoder.subfolder`."
         ) from None
     return model.to(device).eval()
+
+
+def latent_shape(
+    model: AutoencoderKLCogVideoX, num_frames: int, height_px: int, width_px: int
+) -> tuple[int, int, int, int]:
+    """Shape (t, c, h, w) of the latents of a clip."""
+    config = model.config
+    spatial = 2 ** (len(config.block_out_channels) - 1)
+    frames = (num_frames - 1) // int(config.temporal_compression_ratio) + 1
+    return frames, config.latent_channels, height_px // spatial, width_px // spatial
 
 
 def to_model(frames: UInt8[np.ndarray, "b f h w c"] | UInt8[Tensor, "b f h w c"]) -> Float[Tensor, "b c f h w"]:

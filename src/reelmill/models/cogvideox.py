@@ -141,11 +141,6 @@ def round_trip_frames(num_frames: int, temporal: int) -> int:
     return sum(_expanded(size, temporal) for size in _latent_chunks(latents))
 
 
-def latent_frames(num_frames: int, temporal: int) -> int:
-    """Frames of the latents of ``num_frames`` frames."""
-    return (num_frames - 1) // temporal + 1
-
-
 def _compressed(frames: int, temporal: int) -> int:
     while temporal > 1:
         frames = 1 + (frames - 1) // 2 if frames % 2 else frames // 2

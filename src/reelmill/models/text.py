@@ -87,7 +87,7 @@ def load_text_encoder(settings: TextEncoder) -> tuple[PreTrainedTokenizerBase, T
     tokenizer_folder = "tokenizer" if encoder_folder else ""
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, subfolder=tokenizer_folder)
-        model = T5EncoderModel.from_pretrained(source, subfolder=encoder_folder)
+        model = T5EncoderModel.from_pretrained(source, subfolder=encoder_folder, use_safetensors=True)
     except (OSError, ValueError) as error:
         raise UserError(
             f"model.text_encoder.source {source}: no T5 encoder and tokenizer loaded from it: {error}\n"

@@ -27,7 +27,7 @@ from reelmill.tracking.runs import (
     open_run,
 )
 from reelmill.tracking.sender import catch_up, warn
-from reelmill.tracking.store import Store, connect, plain_uri, store_uri, tracker_errors
+from reelmill.tracking.store import Store, connect, first_line, plain_uri, store_uri, tracker_errors
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -86,7 +86,7 @@ def _when_reachable(params: Params, workspace: Path, with_evidence: bool) -> str
 
 
 def _away(error: Exception) -> str:
-    return plain_uri(f"MLflow at {store_uri()} cannot be reached: {str(error).strip().splitlines()[0][:300]}.")
+    return f"MLflow at {plain_uri(store_uri())} did not take the record: {first_line(error)}."
 
 
 def _log(params: Params, workspace: Path, with_evidence: bool) -> tuple[Store, str]:

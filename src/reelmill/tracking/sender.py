@@ -12,7 +12,7 @@ from pathlib import Path
 
 from reelmill.tracking.delivery import deliver
 from reelmill.tracking.journal import is_written, journals_root
-from reelmill.tracking.store import Store, plain_uri, store_uri, tracker_errors
+from reelmill.tracking.store import Store, first_line, plain_uri, store_uri, tracker_errors
 
 ALL_SENT, SOMETHING_LEFT = 0, 3  # exit statuses
 MAX_WAIT_S = 60.0  # between two tries at a tracker that is away
@@ -69,4 +69,4 @@ def try_deliver(directory: Path, store: Store | None = None) -> tuple[Store | No
     try:
         return deliver(directory, store), ""
     except tracker_errors() as error:
-        return None, plain_uri(str(error).strip().splitlines()[0][:300])
+        return None, first_line(error)

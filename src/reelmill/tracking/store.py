@@ -100,9 +100,23 @@ def connect(experiment: str) -> Store:
 def tracker_errors() -> tuple[type[Exception], ...]:
     """What a tracker that is away, full, locked or refuses raises; anything else is a defect."""
     from mlflow.exceptions import MlflowException
+    from requests.exceptions import RequestException
     from sqlalchemy.exc import SQLAlchemyError
 
-    return MlflowException, SQLAlchemyError, OSError
+    return (
+        MlflowException,
+        SQLAlchemyError,
+        sqlite3.Error,
+        RequestException,
+        ConnectionError,
+        TimeoutError,
+        PermissionError,
+    )
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in one line without credentials."""
+    return plain_uri((str(error).strip() or type(error).__name__).splitlines()[0][:300])
 
 
 def serve(port: int = 5000, experiment: str = "reelmill") -> None:

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from reelmill import diffusion
 from reelmill.config import Params
 from reelmill.models.cogvideox import assemble
-from reelmill.storage import atomic_path, read_json, remove, write_json
+from reelmill.storage import atomic_path, discard, read_json, write_json
 from reelmill.training.denoiser import Denoiser
 
 FIGURES = "figures.json"
@@ -22,7 +22,7 @@ class Checkpoints:
         self.directory = directory
         self.keep = keep
         self.tokenizer = tokenizer
-        self.scheduler = diffusion.scheduler(params.train.objective, params.sampling)
+        self.scheduler = diffusion.scheduler(params.train.objective, params.sampling.scheduler)
         self.best: dict | None = None  # {"step", "loss"}
 
     def pipeline(self, denoiser: Denoiser, autoencoder: AutoencoderKLCogVideoX) -> CogVideoXPipeline:
@@ -41,7 +41,7 @@ class Checkpoints:
         earlier = [path for path in self.all() if self._step(path) <= step]
         for old in earlier[: -self.keep]:
             if self._step(old) != self.best["step"]:
-                remove(old)
+                discard(old)
 
     def path(self, step: int) -> Path:
         """Where the checkpoint of a step lies."""

@@ -17,6 +17,7 @@ from reelmill.data.latents import LatentClips
 from reelmill.data.manifest import load_manifest, read_clips
 from reelmill.models.autoencoder import to_frames
 from reelmill.models.cogvideox import load_pipeline
+from reelmill.storage import hash_value
 from reelmill.training.denoiser import Denoiser
 
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)  # middles of five equal quantiles of the noise level
@@ -31,14 +32,14 @@ class HeldOut:
     def __init__(self, params: Params, latents_dir: Path, split: str, count: int):
         self.params = params
         self.clips = LatentClips(latents_dir, split)
-        self.indices = list(range(min(count, len(self.clips))))
-        wanted = set(self.clips.clip_ids[: min(PIXEL_CLIPS, len(self.indices))])
-        self._pixels = self._read_pixels(wanted)
+        # By hash, so that every source and every recording has its share.
+        by_hash = sorted(range(len(self.clips)), key=lambda index: hash_value(self.clips.clip_ids[index]))
+        self.indices = by_hash[:count]
+        self._pixels = self._read_pixels([self.clips.clip_ids[index] for index in self.indices[:PIXEL_CLIPS]])
 
-    def _read_pixels(self, wanted: set[str]) -> UInt8[np.ndarray, "b f h w c"]:
-        rows = {clip.clip_id: clip for clip in load_manifest() if clip.clip_id in wanted}
-        ordered = [rows[clip_id] for clip_id in self.clips.clip_ids if clip_id in wanted]
-        return np.stack(list(read_clips(ordered, self.params.data)))
+    def _read_pixels(self, clip_ids: list[str]) -> UInt8[np.ndarray, "b f h w c"]:
+        rows = {clip.clip_id: clip for clip in load_manifest()}
+        return np.stack(list(read_clips([rows[clip_id] for clip_id in clip_ids], self.params.data)))
 
     @torch.no_grad()
     def losses(self, denoiser: Denoiser, autoencoder: AutoencoderKLCogVideoX) -> dict[str, float]:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from reelmill import diffusion
 from reelmill.compute import autocast, choose_device, generator
 from reelmill.config import Params
-from reelmill.data.latents import LatentClips, batch_indices
+from reelmill.data.latents import BatchOrder, LatentClips
 from reelmill.errors import UserError
 from reelmill.training.checkpoints import Checkpoints
 from reelmill.training.denoiser import Denoiser, build_denoiser, load_tokenizer
@@ -38,6 +38,9 @@ class Log(Protocol):
     def preview(self, step: int, path: Path) -> None:
         """A preview video made after ``step`` steps."""
 
+    def checkpoint(self, step: int, metrics: dict[str, float], directory: Path) -> None:
+        """A checkpoint after ``step`` steps; its directory may be removed later."""
+
 
 @dataclass
 class Record:
@@ -53,6 +56,7 @@ class Run:
 
     params: Params
     clips: LatentClips
+    order: BatchOrder
     held_out: HeldOut
     denoiser: Denoiser
     autoencoder: AutoencoderKLCogVideoX
@@ -99,10 +103,11 @@ def train(
         pending.append({"step": step + 1, **_optimizer_step(run, step)})
         done = step + 1
         saves = done % params.train.save_every_steps == 0 or done == run.num_steps
-        if done % LOG_EVERY == 0 or done % run.steps_per_epoch == 0 or saves:
+        validates = done % _validation_interval(run) == 0 or done == run.num_steps
+        if done % LOG_EVERY == 0 or done % run.steps_per_epoch == 0 or saves or validates:
             loss = _log_steps(run, pending, time.monotonic() - clock)
             bar.set_postfix(epoch=f"{done / run.steps_per_epoch:.1f}", loss=f"{loss:.4f}")
-        if done % _validation_interval(run) == 0 or done == run.num_steps:
+        if validates:
             _validate(run, done)
         if params.train.preview_every_steps and done % params.train.preview_every_steps == 0:
             _preview(run, done)
@@ -122,6 +127,7 @@ def _start(params: Params, latents_dir: Path, autoencoder: AutoencoderKLCogVideo
     return Run(
         params=params,
         clips=clips,
+        order=BatchOrder(clips.weights, settings.seed),
         held_out=HeldOut(params, latents_dir, "validation", settings.validation_clips),
         denoiser=denoiser,
         autoencoder=autoencoder.to(device),
@@ -179,7 +185,7 @@ def _micro_batches(step: int, accumulation: int) -> Iterator[int]:
 def _backward(run: Run, micro: int) -> Tensor:
     """Forward and backward of one batch; everything random is a function of (seed, ``micro``)."""
     params, settings = run.params, run.params.train
-    indices = batch_indices(run.clips.weights, settings.seed, micro, settings.batch_size)
+    indices = run.order.batch(micro, settings.batch_size)
     clean, text = (part.to(run.device) for part in run.clips.batch(indices))
     random = generator(settings.seed, "step", micro)
     noise = torch.randn(clean.shape, generator=random).to(run.device)
@@ -233,6 +239,7 @@ def _validate(run: Run, step: int) -> None:
     run.checkpoints.add(step, figures, run.denoiser, run.autoencoder)
     run.ema.swap(named)
     run.log.metrics(step, figures)
+    run.log.checkpoint(step, figures, run.checkpoints.path(step))
 
 
 def _preview(run: Run, step: int) -> None:

@@ -112,7 +112,7 @@ class Optimizers:
         for key, tensor in tensors.items():
             name, _, slot = key.rpartition("/")
             parameter = self.named[name]
-            owner[id(parameter)].state[parameter][slot] = tensor.to(parameter.device if tensor.ndim else "cpu")
+            owner[id(parameter)].state[parameter][slot] = tensor.to(parameter.device)
 
 
 def _is_matrix(name: str, parameter: Tensor) -> bool:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from reelmill.config import Params
 from reelmill.data.latents import LatentsInfo
+from reelmill.sampling import call_arguments
 from reelmill.storage import atomic_path, hash_path, hash_value, write_json, write_text
 from reelmill.training.checkpoints import Checkpoints
 
@@ -20,29 +21,23 @@ def publish(checkpoints: Checkpoints, output: Path, params: Params, info: Latent
         }
         lineage = {
             "weights": weights,
-            "settings_hash": hash_value(params.model_dump(mode="json", exclude={"generate", "evaluate", "tracking"})),
+            "settings_hash": hash_value(training_settings(params)),
             "manifest_hash": info.manifest_hash,
             "autoencoder_hash": info.autoencoder_hash,
             "training_clips": num_clips,
             "figures": figures,
-            "sampling": sampling_settings(params),
+            "objective": params.train.objective,
+            "fps": params.sampling.fps,
+            "sampling": call_arguments(params),
         }
         write_json(temporary / LINEAGE, lineage)
         write_text(temporary / "README.md", _model_card(params, lineage, num_clips))
     return figures
 
 
-def sampling_settings(params: Params) -> dict:
-    """The arguments of the vanilla pipeline's call that give what `reelmill generate` gives."""
-    text = params.model.text_encoder
-    return {
-        "num_frames": params.data.num_frames,
-        "height": params.data.height_px,
-        "width": params.data.width_px,
-        "num_inference_steps": params.sampling.num_inference_steps,
-        "guidance_scale": params.sampling.guidance_scale,
-        "max_sequence_length": text.short_tokens if text.source is None else text.max_tokens,
-    }
+def training_settings(params: Params) -> dict:
+    """The settings that the published weights are made with."""
+    return {**params.model_dump(mode="json", include={"model", "train", "sampling"}), "data": params.data.clip_settings}
 
 
 def _model_card(params: Params, lineage: dict, num_clips: int) -> str:
@@ -58,7 +53,7 @@ license_name: {json.dumps(params.data.license)}
 ---
 # A text-to-video model made by Reelmill
 
-Trained from scratch ({params.train.objective}, {params.train.epochs} epochs) on {num_clips} clips of
+Transformer trained from scratch ({params.train.objective}, {params.train.epochs} epochs) on {num_clips} clips of
 {params.data.num_frames} frames, {params.data.width_px}x{params.data.height_px}, {params.data.fps:g} frames a second.
 It knows what its clips show and nothing else.
 
@@ -74,7 +69,9 @@ export_to_video(frames, "video.mp4", fps={params.sampling.fps})
 ```
 
 ## Data
-Source: {params.data.source}. Licence of the data, as stated by the user: {params.data.license}.
+Autoencoder: {params.autoencoder.source or "trained from scratch on these clips"}. Text encoder:
+{params.model.text_encoder.source or "trained from scratch with the transformer"}.
+Clips: {params.data.source}. Licence of the data, as stated by the user: {params.data.license}.
 
 ## Lineage
 | what | SHA-256 |

@@ -9,7 +9,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from reelmill.storage import atomic_path, read_json, remove, write_json
+from reelmill.storage import atomic_path, discard, read_json, write_json
 
 
 class SavedState:
@@ -29,7 +29,7 @@ class SavedState:
             )
             write_json(temporary / "state.json", record)
         for old in self._saved()[: -self.keep]:
-            remove(old)
+            discard(old)
 
     def latest(self) -> tuple[int, dict[str, Tensor], dict] | None:
         """The newest state as (step, tensors, record), or None."""

@@ -1,10 +1,5 @@
 """Draw and write every clip, in parallel; what a clip shows depends on the seed and its name only."""
 
-import multiprocessing
-import os
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +9,7 @@ from jaxtyping import UInt8
 from tqdm import tqdm
 
 from reelmill.config import Samples
+from reelmill.data.parallel import map_ordered
 from reelmill.data.samples.captions import caption, num_phrasings
 from reelmill.data.samples.combinations import CANONICAL, SPLITS, Combination, Split, absent_values, split_combinations
 from reelmill.data.samples.drawing import draw
@@ -21,7 +17,6 @@ from reelmill.data.samples.scene import canonical_scene, check_drawable, random_
 from reelmill.data.video import write_video
 from reelmill.errors import UserError
 from reelmill.storage import atomic_path, hash_bytes, write_json
-from reelmill.workspace import end_with_parent
 
 TASKS_AT_ONCE = 8  # clips handed to a worker at a time
 
@@ -89,9 +84,8 @@ def make_samples(settings: Samples, directory: Path, workers: int | None = None)
     clips = plan(settings)
     with atomic_path(directory) as temporary:
         temporary.mkdir()
-        with _mapping(workers or len(os.sched_getaffinity(0))) as run:
-            written = run(partial(_write_clip, settings, temporary), clips)
-            sizes = list(tqdm(written, total=len(clips), desc="make-samples", unit="clip"))
+        written = map_ordered(partial(_write_clip, settings, temporary), clips, workers, TASKS_AT_ONCE)
+        sizes = list(tqdm(written, total=len(clips), desc="make-samples", unit="clip"))
         write_json(temporary / "metadata.json", {clip.name: clip.caption for clip in clips})
         write_json(
             temporary / "labels.json",
@@ -113,20 +107,6 @@ def _write_clip(settings: Samples, directory: Path, clip: PlannedClip) -> int:
     path = directory / f"{clip.name}.mp4"
     write_video(path, frames, settings.fps)
     return path.stat().st_size
-
-
-@contextmanager
-def _mapping(workers: int) -> Iterator:
-    """A ``map`` over that many processes, results in order; one worker is this process itself.
-
-    A task is a name and a result a number, so all of them may wait in the queue.
-    """
-    if workers == 1:
-        yield map
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent) as pool:
-        yield partial(pool.map, chunksize=TASKS_AT_ONCE)
 
 
 def _random_caption(settings: Samples, combination: Combination, name: str) -> str:
