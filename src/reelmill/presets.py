@@ -27,6 +27,9 @@ def write_preset(name: str, target: Path = Path("params.yaml")) -> None:
         raise UserError(f"preset {name!r}: not one of {', '.join(names())} (files in {FOLDER}/)")
     yaml = YAML()
     yaml.width = 4096
+    yaml.representer.add_representer(
+        type(None), lambda writer, _: writer.represent_scalar("tag:yaml.org,2002:null", "null")
+    )
     settings = yaml.load(FOLDER / "default.yaml")
     if name != "default":
         _lay_over(settings, YAML(typ="safe").load(source), source)
