@@ -39,7 +39,7 @@ def main() -> None:
 def _refusal(verdict: Verdict) -> str:
     errors = verdict.of_level("error")
     return (
-        f"{len(errors)} faults in the clips; no manifest was written.\n\n{describe(errors)}\n\n"
+        f"{len(errors)} fault{'s'[: len(errors) != 1]} in the clips; no manifest was written.\n\n{describe(errors)}\n\n"
         f"All of them, with the {len(verdict.of_level('warning'))} warnings: {RESULTS}/result.json; "
         f"with pictures: {RESULTS}/report.html\nThe bounds and levels are data.expectations in params.yaml."
     )

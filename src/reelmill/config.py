@@ -201,6 +201,7 @@ class Train(Section):
     validate_every_steps: Annotated[int, Field(ge=0)]
     save_every_steps: Positive
     keep_checkpoints: Positive
+    publish: Literal["best", "last"]
     preview_every_steps: Annotated[int, Field(ge=0)]
     preview_prompts: list[str]
     seed: int

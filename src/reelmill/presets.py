@@ -22,6 +22,8 @@ def write_preset(name: str, target: Path = Path("params.yaml")) -> None:
     Raises:
         UserError: for an unknown preset, or one whose settings break a rule.
     """
+    if not FOLDER.is_dir():
+        raise UserError(f"{FOLDER}/: not found. Run in the repository's root, where params.yaml is.")
     source = FOLDER / f"{name}.yaml"
     if name not in names():
         raise UserError(f"preset {name!r}: not one of {', '.join(names())} (files in {FOLDER}/)")

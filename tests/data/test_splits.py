@@ -17,6 +17,12 @@ def test_shares_are_rounded_and_the_same_every_time():
     assert splits == split_recordings(reversed(names), DATA)
 
 
+def test_few_recordings_leave_the_most_windows_to_training():
+    windows = ["a"] * 5 + ["b"] * 9 + ["c"] * 2 + ["d"] * 4
+    splits = split_recordings(windows, DATA)
+    assert splits == {"c": "test", "d": "validation", "a": "train", "b": "train"}
+
+
 def test_copies_of_a_recording_share_a_split_and_two_cannot_be_split():
     assert split_recordings(["a", "b", "a", "b"], DATA) == {}
 

@@ -1,5 +1,6 @@
 """Which split and draw weight a clip has."""
 
+from collections import Counter
 from collections.abc import Iterable
 
 from reelmill.config import Data
@@ -8,18 +9,26 @@ from reelmill.storage import hash_value
 
 SPLITS = ("train", "validation", "test")
 MIN_RECORDINGS = 3  # one a split
+FEW_RECORDINGS = 10  # below it a chance pick can take most windows away from training
 
 
 def split_recordings(recording_hashes: Iterable[str], data: Data) -> dict[str, str]:
     """Split whole recordings, ranked by the hash of their content and data.seed.
 
+    Of few recordings those with the fewest windows come first, and go to test and validation.
     Copies of a file share a split, and a renamed file keeps its own. Validation and test get
     their share, rounded, at least one recording each, and leave at least one for training.
+
+    Args:
+        recording_hashes: of every window the hash of its recording.
 
     Returns:
         The split of each recording hash; empty with fewer than `MIN_RECORDINGS` different ones.
     """
-    ranked = sorted(set(recording_hashes), key=lambda content: hash_value([data.seed, content]))
+    windows = Counter(recording_hashes)
+    ranked = sorted(windows, key=lambda content: hash_value([data.seed, content]))
+    if len(ranked) < FEW_RECORDINGS:
+        ranked.sort(key=lambda content: windows[content])
     if len(ranked) < MIN_RECORDINGS:
         return {}
     num_test = min(max(1, round(data.test_share * len(ranked))), len(ranked) - 2)

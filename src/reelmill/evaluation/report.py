@@ -22,7 +22,7 @@ TITLES = {
     "seen": "Seen prompts",
     "rephrased": "Phrasings never trained on",
     "prompt": "Your prompts",
-    "test_clips": "Drawn test clips",
+    "test_clips": "Test clips",
     "reconstructions": "Their reconstructions",
 }
 

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Literal
 
 from diffusers import AutoencoderKLCogVideoX, CogVideoXPipeline
 from transformers import PreTrainedTokenizerBase
@@ -55,10 +56,10 @@ class Checkpoints:
         """The validation figures of a checkpoint, with its step."""
         return read_json(path / FIGURES)
 
-    def copy_best(self, target: Path) -> dict:
-        """Copy the best checkpoint's pipeline to ``target``; returns its figures."""
+    def copy(self, which: Literal["best", "last"], target: Path) -> dict:
+        """Copy a checkpoint's pipeline to ``target``; returns its figures."""
         assert self.best is not None
-        source = self.path(self.best["step"])
+        source = self.path(self.best["step"]) if which == "best" else self.all()[-1]
         shutil.copytree(source, target, ignore=shutil.ignore_patterns(FIGURES))
         return self.figures(source)
 

@@ -26,6 +26,7 @@ from reelmill.training.optimizers import Optimizers, rate_scale
 from reelmill.training.previews import write_previews
 from reelmill.training.state import SavedState, under_prefix, with_prefix
 
+PREVIEWS = 2  # captions that are previewed where the settings name no prompts
 LOG_EVERY = 10  # steps between two looks at the losses: each look waits for the device
 
 
@@ -115,7 +116,18 @@ def train(
             _save(run, saved, done)
         if not pending:
             clock = time.monotonic()
+    _say_what_is_published(run)
     return run.checkpoints, run.record
+
+
+def _say_what_is_published(run: Run) -> None:
+    best, last = run.checkpoints.best, run.record.validation[-1]
+    assert best is not None
+    step = best["step"] if run.params.train.publish == "best" else last["step"]
+    print(
+        f"train: published is step {step} of {run.num_steps} (train.publish: {run.params.train.publish}); validation loss "
+        f"{best['loss']:.4f} at step {best['step']}, its lowest, and {last['validation_loss']:.4f} at the end"
+    )
 
 
 def _start(params: Params, latents_dir: Path, autoencoder: AutoencoderKLCogVideoX, directory: Path, log: Log) -> Run:
@@ -246,7 +258,8 @@ def _preview(run: Run, step: int) -> None:
     named = run.denoiser.parameters()
     run.ema.swap(named)
     pipeline = run.checkpoints.pipeline(run.denoiser, run.autoencoder)
-    for path in write_previews(pipeline, run.params, step, run.directory / "previews"):
+    prompts = run.params.train.preview_prompts or sorted(set(run.clips.captions))[:PREVIEWS]
+    for path in write_previews(pipeline, prompts, run.params, step, run.directory / "previews"):
         run.log.preview(step, path)
     run.ema.swap(named)
 

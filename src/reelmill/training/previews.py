@@ -10,9 +10,10 @@ from reelmill.data.video import write_video
 from reelmill.sampling import Request, call_arguments, sample
 
 
-def write_previews(pipeline: CogVideoXPipeline, params: Params, step: int, directory: Path) -> list[Path]:
+def write_previews(
+    pipeline: CogVideoXPipeline, prompts: list[str], params: Params, step: int, directory: Path
+) -> list[Path]:
     """A video for each preview prompt after ``step`` steps; memory is given back afterwards."""
-    prompts = params.train.preview_prompts
     paths = [directory / f"step-{step:06d}-{index}.mp4" for index in range(len(prompts))]
     request = Request.of(call_arguments(params), params.train.precision)
     videos = sample(pipeline, prompts, [params.train.seed] * len(prompts), request, batch_size=1)

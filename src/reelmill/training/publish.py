@@ -1,4 +1,4 @@
-"""The trained pipeline as it is handed on: the best checkpoint with lineage and model card."""
+"""The trained pipeline as it is handed on: a checkpoint with lineage and model card."""
 
 import json
 from pathlib import Path
@@ -13,9 +13,9 @@ LINEAGE = "reelmill.json"
 
 
 def publish(checkpoints: Checkpoints, output: Path, params: Params, info: LatentsInfo, num_clips: int) -> dict:
-    """Write the pipeline directory, whole or absent; returns the best checkpoint's figures."""
+    """Write the pipeline directory, whole or absent; returns the checkpoint's figures."""
     with atomic_path(output) as temporary:
-        figures = checkpoints.copy_best(temporary)
+        figures = checkpoints.copy(params.train.publish, temporary)
         weights = {
             str(file.relative_to(temporary)): hash_path(file) for file in sorted(temporary.rglob("*.safetensors"))
         }
