@@ -1,0 +1,38 @@
+"""The README's picture: the first held-out videos of results/generate, side by side, as a GIF (docs/images/generated.gif)."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from reelmill.evaluation.inputs import load_videos
+
+COLUMNS, ROWS, GAP_PX, ENLARGED = 6, 3, 4, 2
+
+
+def main() -> None:
+    """Write the picture; the videos are taken in order, not chosen."""
+    held_out = [video for video in load_videos(Path("results/generate")) if video.group == "held_out"]
+    first_seed = [video for video in held_out if video.seed == held_out[0].seed][: COLUMNS * ROWS]
+    clips = np.stack([video.frames() for video in first_seed])
+    pages = [Image.fromarray(page(clips[:, frame])) for frame in range(clips.shape[1])]
+    target = Path("docs/images/generated.gif")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    pages[0].save(target, save_all=True, append_images=pages[1:], duration=125, loop=0)
+    print(f"{target}: {target.stat().st_size // 1000} kB")
+    print("\n".join(video.prompt for video in first_seed))
+
+
+def page(frames: np.ndarray) -> np.ndarray:
+    """Frames (n h w c) in a grid, enlarged without smoothing."""
+    frames = frames.repeat(ENLARGED, axis=1).repeat(ENLARGED, axis=2)
+    _, height, width, channels = frames.shape
+    grid = np.full((ROWS * (height + GAP_PX), COLUMNS * (width + GAP_PX), channels), 255, np.uint8)
+    for index, frame in enumerate(frames):
+        y, x = index // COLUMNS * (height + GAP_PX), index % COLUMNS * (width + GAP_PX)
+        grid[y : y + height, x : x + width] = frame
+    return grid
+
+
+if __name__ == "__main__":
+    main()
