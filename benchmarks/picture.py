@@ -7,7 +7,7 @@ from PIL import Image
 
 from reelmill.evaluation.inputs import load_videos
 
-COLUMNS, ROWS, GAP_PX, ENLARGED = 6, 3, 4, 2
+COLUMNS, ROWS, GAP_PX, COLOURS = 6, 2, 2, 64
 
 
 def main() -> None:
@@ -15,7 +15,7 @@ def main() -> None:
     held_out = [video for video in load_videos(Path("results/generate")) if video.group == "held_out"]
     first_seed = [video for video in held_out if video.seed == held_out[0].seed][: COLUMNS * ROWS]
     clips = np.stack([video.frames() for video in first_seed])
-    pages = [Image.fromarray(page(clips[:, frame])) for frame in range(clips.shape[1])]
+    pages = [Image.fromarray(page(clips[:, frame])).quantize(COLOURS) for frame in range(clips.shape[1])]
     target = Path("docs/images/generated.gif")
     target.parent.mkdir(parents=True, exist_ok=True)
     pages[0].save(target, save_all=True, append_images=pages[1:], duration=125, loop=0)
@@ -24,8 +24,7 @@ def main() -> None:
 
 
 def page(frames: np.ndarray) -> np.ndarray:
-    """Frames (n h w c) in a grid, enlarged without smoothing."""
-    frames = frames.repeat(ENLARGED, axis=1).repeat(ENLARGED, axis=2)
+    """Frames (n h w c) in a grid."""
     _, height, width, channels = frames.shape
     grid = np.full((ROWS * (height + GAP_PX), COLUMNS * (width + GAP_PX), channels), 255, np.uint8)
     for index, frame in enumerate(frames):
