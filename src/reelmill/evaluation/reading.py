@@ -1,6 +1,5 @@
 """All that is measured of one clip, in one pass over its frames; clips are streamed, readings kept."""
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,8 +38,3 @@ def read(frames: UInt8[np.ndarray, "f h w 3"]) -> Reading:
         smoothness=smoothness(frames),
         fingerprint=fingerprint(frames),
     )
-
-
-def read_all(clips: Iterable[UInt8[np.ndarray, "f h w 3"]]) -> Iterator[Reading]:
-    """Measure clips one after another: only one clip's frames are held at a time."""
-    return (read(frames) for frames in clips)
