@@ -41,9 +41,9 @@ def test_pipeline_run_is_one_run_with_all_settings_figures_and_files(params, cli
     assert log_generation(params) == trained
     assert log_evaluation(params) == trained
     (run,) = runs(client)
-    assert run.data.params["generate.seeds"] == "[0, 1, 2, 3]"
-    assert run.data.params["sampling.guidance_scale"] == "2.5"
-    assert run.data.params["evaluate.confidence"] == "0.95"
+    assert run.data.params["generate.seeds"] == str(list(params.generate.seeds))
+    assert run.data.params["sampling.guidance_scale"] == str(params.sampling.guidance_scale)
+    assert run.data.params["evaluate.confidence"] == str(params.evaluate.confidence)
     assert run.data.metrics["generate/num_videos"] == 1
     assert run.data.metrics["evaluate/held_out/joint_accuracy"] == 0.5
     assert run.data.tags["reelmill.evaluation_hash"] == evaluation_hash(params, Path("."))
