@@ -16,7 +16,7 @@ import torch
 from diffusers import DiffusionPipeline
 
 from reelmill.evaluation.inputs import GeneratedVideo, load_videos
-from reelmill.evaluation.judge import Verdict, judge
+from reelmill.judge import Verdict, judge
 from reelmill.storage import read_json
 
 PIPELINE, GENERATED = Path("models/pipeline"), Path("results/generate")

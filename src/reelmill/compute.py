@@ -51,6 +51,7 @@ def numerics() -> dict[str, object]:
         "transformers": version("transformers"),
         "device": f"{device.type} {name}",
         "threads": torch.get_num_threads(),
+        "bf16": has_fast_bf16(device),
     }
 
 

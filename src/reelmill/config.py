@@ -198,6 +198,7 @@ class Train(Section):
     caption_dropout: Share
     ema_decay: Annotated[float, Field(ge=0, lt=1)]
     validation_clips: Positive
+    accuracy_videos: Annotated[int, Field(ge=0)]
     validate_every_steps: Annotated[int, Field(ge=0)]
     save_every_steps: Positive
     keep_checkpoints: Positive

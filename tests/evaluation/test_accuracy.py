@@ -1,8 +1,8 @@
 import pytest
 
 from reelmill.evaluation.accuracy import accuracies, chance_levels
-from reelmill.evaluation.judge import Verdict
 from reelmill.evaluation.statistics import wilson_interval
+from reelmill.judge import Verdict
 
 CIRCLE, SQUARE = Verdict("circle", "red", "up"), Verdict("square", "red", "down")
 

@@ -16,8 +16,8 @@ from reelmill.errors import UserError
 from reelmill.evaluation import assess as assessing
 from reelmill.evaluation.calibration import calibration_clip
 from reelmill.evaluation.inputs import GeneratedVideo, load_videos
-from reelmill.evaluation.judge import Verdict
 from reelmill.evaluation.report import Background, flat, write_report
+from reelmill.judge import Verdict
 
 PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")
 DATA = PARAMS.data.model_copy(update={"num_frames": 9, "height_px": 32, "width_px": 32})

@@ -14,9 +14,9 @@ from reelmill.evaluation.calibration import (
     negative_clip,
     random_scene,
 )
-from reelmill.evaluation.judge import Verdict, judge
-from reelmill.evaluation.judge.background import background_model
-from reelmill.evaluation.judge.track import follow
+from reelmill.judge import Verdict, judge
+from reelmill.judge.background import background_model
+from reelmill.judge.track import follow
 
 SEED = 20_001
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from reelmill.evaluation.judge import Verdict
 from reelmill.evaluation.reading import Reading
 from reelmill.evaluation.variety import CHUNK_CLIPS, NearestClips, compare_nearest, diversity, spread
+from reelmill.judge import Verdict
 
 
 def _reading(fingerprint=(0.0,), start=(0.0, 0.0), size=1.0):

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass
 
-from reelmill.evaluation.judge import Verdict
 from reelmill.evaluation.statistics import shuffled_agreement, wilson_interval
+from reelmill.judge import Verdict
 
 ATTRIBUTES = ("shape", "color", "motion", "joint")
 

@@ -18,9 +18,9 @@ from reelmill.evaluation.reading import Reading, read
 from reelmill.evaluation.reference import Readings, label_of, read_test_clips, read_training_clips
 from reelmill.evaluation.self_check import NoneRate, decoded_noise, drawn_none_rates, none_rate
 from reelmill.evaluation.variety import NearestClips
+from reelmill.judge import LEAST_FRAMES
 from reelmill.models.autoencoder import reconstruct
 
-LEAST_FRAMES = 5  # of clips in which motion can be told from chance
 LARGEST_CHECK_PX = 128  # side of the clips drawn to check the judge
 MAX_DECODED = 32  # clips of decoded noise: decoding costs more than all the rest
 

@@ -8,11 +8,11 @@ import numpy as np
 from reelmill.evaluation.accuracy import Accuracy, accuracies, chance_levels
 from reelmill.evaluation.adherence import Adherence
 from reelmill.evaluation.inputs import GROUPS, GeneratedVideo
-from reelmill.evaluation.judge import Verdict
 from reelmill.evaluation.reading import Reading
 from reelmill.evaluation.reference import Readings
 from reelmill.evaluation.self_check import NoneRate
 from reelmill.evaluation.variety import Spread, compare_nearest, diversity, spread
+from reelmill.judge import Verdict
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from reelmill.errors import UserError
-from reelmill.evaluation.judge import Verdict
+from reelmill.judge import Verdict
 from reelmill.storage import read_json
 
 GROUPS = ("held_out", "seen", "rephrased", "prompt")  # in the report's order
@@ -68,16 +68,9 @@ def load_videos(directory: Path) -> list[GeneratedVideo]:
             prompt=row["prompt"],
             seed=row["seed"],
             group=row["group"],
-            wanted=wanted_verdict(row["shape"], row["color"], row["motion"]),
+            wanted=Verdict.of_labels(row["shape"], row["color"], row["motion"]),
             directory=directory,
             file=row["file"],
         )
         for row in rows
     ]
-
-
-def wanted_verdict(shape: str | None, color: str | None, motion: str | None) -> Verdict | None:
-    """Labels as the verdict that is right; None unless all three are there."""
-    if shape is None or color is None or motion is None:
-        return None
-    return Verdict(shape, color, motion)

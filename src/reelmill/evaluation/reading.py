@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from reelmill.evaluation.judge import Verdict, follow, judge_track
 from reelmill.evaluation.video_metrics import fingerprint, flicker, smoothness
+from reelmill.judge import Verdict, follow, judge_track
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,10 @@ from tqdm import tqdm
 
 from reelmill.config import Data
 from reelmill.data.manifest import Clip, read_clips
-from reelmill.evaluation.inputs import wanted_verdict
-from reelmill.evaluation.judge import Verdict
 from reelmill.evaluation.reading import Reading, read
 from reelmill.evaluation.variety import NearestClips
 from reelmill.evaluation.video_metrics import fingerprint
+from reelmill.judge import Verdict
 
 RECONSTRUCTED_AT_ONCE = 4
 TRAINING_CLIPS_PER_COMBINATION = 12  # whose spread is compared with that of the seen videos
@@ -41,7 +40,7 @@ class Readings:
 
 def label_of(clip: Clip) -> Verdict | None:
     """A clip's labels as the verdict that is right, None for a clip without."""
-    return wanted_verdict(clip.label_shape, clip.label_color, clip.label_motion)
+    return Verdict.of_labels(clip.label_shape, clip.label_color, clip.label_motion)
 
 
 def read_test_clips(

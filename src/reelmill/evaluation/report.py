@@ -11,7 +11,7 @@ from markupsafe import Markup
 from reelmill.evaluation.accuracy import ATTRIBUTES, Accuracy
 from reelmill.evaluation.evidence import Evidence
 from reelmill.evaluation.inputs import GROUPS, GeneratedVideo
-from reelmill.evaluation.judge import Verdict
+from reelmill.judge import Verdict
 from reelmill.storage import write_text
 
 # A page with more plays badly: what is shown is said beside how many there are.

@@ -10,8 +10,8 @@ from jaxtyping import UInt8
 
 from reelmill.compute import generator
 from reelmill.evaluation.calibration import MOTION_ONLY, NEGATIVES, negative_clip
-from reelmill.evaluation.judge import NONE, judge
 from reelmill.evaluation.statistics import wilson_interval
+from reelmill.judge import NONE, judge
 from reelmill.models.autoencoder import to_frames, to_model
 
 DECODED_TOGETHER = 4  # a CPU decodes one clip alone at a quarter of the speed

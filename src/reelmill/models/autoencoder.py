@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKLCogVideoX
+from diffusers.models.autoencoders.autoencoder_kl_cogvideox import CogVideoXResnetBlock3D
 from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor
@@ -16,10 +17,14 @@ from reelmill.rules import NORM_GROUPS
 
 
 def build(settings: Autoencoder, height_px: int, width_px: int) -> AutoencoderKLCogVideoX:
-    """A new autoencoder with random weights, a function of ``settings.seed``."""
+    """A new autoencoder with random weights, a function of ``settings.seed``.
+
+    The last convolution of each residual block starts at zero, so that every block is the identity
+    (or its shortcut) at first, as in Dhariwal & Nichol 2021.
+    """
     seed_all(settings.seed, "autoencoder")
     blocks = len(settings.block_out_channels)
-    return AutoencoderKLCogVideoX(
+    model = AutoencoderKLCogVideoX(
         down_block_types=("CogVideoXDownBlock3D",) * blocks,
         up_block_types=("CogVideoXUpBlock3D",) * blocks,
         block_out_channels=tuple(settings.block_out_channels),
@@ -31,6 +36,11 @@ def build(settings: Autoencoder, height_px: int, width_px: int) -> AutoencoderKL
         sample_width=width_px,
         scaling_factor=1.0,
     )
+    for part in model.modules():
+        if isinstance(part, CogVideoXResnetBlock3D):
+            torch.nn.init.zeros_(part.conv2.conv.weight)
+            torch.nn.init.zeros_(part.conv2.conv.bias)
+    return model
 
 
 def load(

@@ -24,6 +24,7 @@ from reelmill.training.ema import EMA
 from reelmill.training.heldout import HeldOut
 from reelmill.training.optimizers import Optimizers, rate_scale
 from reelmill.training.previews import write_previews
+from reelmill.training.prompt_accuracy import PromptAccuracy
 from reelmill.training.state import SavedState, under_prefix, with_prefix
 
 PREVIEWS = 2  # captions that are previewed where the settings name no prompts
@@ -59,6 +60,7 @@ class Run:
     clips: LatentClips
     order: BatchOrder
     held_out: HeldOut
+    accuracy: PromptAccuracy
     denoiser: Denoiser
     autoencoder: AutoencoderKLCogVideoX
     optimizers: Optimizers
@@ -141,6 +143,7 @@ def _start(params: Params, latents_dir: Path, autoencoder: AutoencoderKLCogVideo
         clips=clips,
         order=BatchOrder(clips.weights, settings.seed),
         held_out=HeldOut(params, latents_dir, "validation", settings.validation_clips),
+        accuracy=PromptAccuracy(params),
         denoiser=denoiser,
         autoencoder=autoencoder.to(device),
         optimizers=Optimizers(
@@ -246,7 +249,9 @@ def _validate(run: Run, step: int) -> None:
     """Held-out figures of the averaged weights, and a checkpoint of them."""
     named = run.denoiser.parameters()
     run.ema.swap(named)
-    figures = {f"validation_{key}": value for key, value in run.held_out.losses(run.denoiser, run.autoencoder).items()}
+    measured = run.held_out.losses(run.denoiser, run.autoencoder)
+    measured |= run.accuracy.measure(run.checkpoints.pipeline(run.denoiser, run.autoencoder))
+    figures = {f"validation_{key}": value for key, value in measured.items()}
     run.record.validation.append({"step": step, "epoch": round(step / run.steps_per_epoch, 3), **figures})
     run.checkpoints.add(step, figures, run.denoiser, run.autoencoder)
     run.ema.swap(named)

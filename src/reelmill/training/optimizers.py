@@ -9,12 +9,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from reelmill.compute import has_fast_bf16
+
 # Coefficients of the quintic iteration, Jordan et al. 2024 (Muon), and its number of steps.
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_STEPS = 5
 
 
-def orthogonalise(matrices: Float[Tensor, "k m n"], dtype: torch.dtype = torch.bfloat16) -> Float[Tensor, "k m n"]:
+def orthogonalise(matrices: Float[Tensor, "k m n"], dtype: torch.dtype) -> Float[Tensor, "k m n"]:
     """The nearest semi-orthogonal matrices, approximately: singular values go to about 1.
 
     Newton-Schulz iteration of Jordan et al. 2024, on a stack of matrices of one shape at a time.
@@ -57,7 +59,10 @@ class Muon(torch.optim.Optimizer):
                 matrix = nesterov.reshape(len(nesterov), -1)
                 shapes[matrix.shape].append((parameter, matrix))
             for (m, n), members in shapes.items():
-                updates = orthogonalise(torch.stack([matrix for _, matrix in members]))
+                stack = torch.stack([matrix for _, matrix in members])
+                # Where bf16 is emulated it costs fifty times fp32 (docs/LOG.md).
+                dtype = torch.bfloat16 if has_fast_bf16(stack.device) else torch.float32
+                updates = orthogonalise(stack, dtype)
                 scale = group["lr"] * 0.2 * math.sqrt(max(m, n))
                 for (parameter, _), update in zip(members, updates, strict=True):
                     parameter.mul_(1 - group["lr"] * group["weight_decay"])

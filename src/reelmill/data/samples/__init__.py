@@ -1,6 +1,6 @@
 """Drawn, labelled clips: which combinations exist, their split, their captions, their pictures.
 
-The judge (`reelmill.evaluation.judge`) shares no code with this package: it would otherwise
+The judge (`reelmill.judge`) shares no code with this package: it would otherwise
 confirm the drawing instead of looking at it.
 """
 

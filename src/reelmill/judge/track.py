@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from reelmill.evaluation.judge.background import background_model
+from reelmill.judge.background import background_model
 
 NUM_ANGLES = 72  # of an outline: 5 degrees apart
 LONGEST_SIDE_PX = 128  # larger clips are scaled down: nothing that the judge reads needs more

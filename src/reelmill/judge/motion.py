@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float
 
-from reelmill.evaluation.judge.track import Track
+from reelmill.judge.track import Track
 
 # The least change that is called a motion, from the first to the last frame.
 MIN_TRAVEL = 0.14  # share of the side

@@ -9,7 +9,7 @@ frames is what makes a square differ from a disc at 64 px.
 import numpy as np
 from jaxtyping import Float
 
-from reelmill.evaluation.judge.track import Track
+from reelmill.judge.track import Track
 
 LARGE_SHARE = 0.6  # of the largest size: frames that count
 MIN_LINE_ASPECT = 2.6  # lines measure 3.3 and more, everything else 1.1 and less

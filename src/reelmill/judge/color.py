@@ -2,7 +2,7 @@
 
 import colorsys
 
-from reelmill.evaluation.judge.track import Track
+from reelmill.judge.track import Track
 
 # Upper ends of hue, degrees: where people stop calling a hue by the name.
 _HUES = (

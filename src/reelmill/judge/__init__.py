@@ -9,14 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import UInt8
 
-from reelmill.evaluation.judge.color import name_color
-from reelmill.evaluation.judge.motion import name_motion
-from reelmill.evaluation.judge.shape import name_shape
-from reelmill.evaluation.judge.track import Track, follow
+from reelmill.judge.color import name_color
+from reelmill.judge.motion import name_motion
+from reelmill.judge.shape import name_shape
+from reelmill.judge.track import Track, follow
 
-__all__ = ["NONE", "Track", "Verdict", "follow", "judge", "judge_track"]
+__all__ = ["LEAST_FRAMES", "NONE", "Track", "Verdict", "follow", "judge", "judge_track"]
 
 NONE = "none"
+LEAST_FRAMES = 5  # in which motion can be told from chance
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,13 @@ class Verdict:
     shape: str
     color: str
     motion: str
+
+    @classmethod
+    def of_labels(cls, shape: str | None, color: str | None, motion: str | None) -> "Verdict | None":
+        """Labels as the verdict that is right; None unless all three are there."""
+        if shape is None or color is None or motion is None:
+            return None
+        return cls(shape, color, motion)
 
 
 def judge(frames: UInt8[np.ndarray, "f h w 3"]) -> Verdict:

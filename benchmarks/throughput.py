@@ -1,0 +1,116 @@
+"""Clips a second: drawing and writing, decoding and validating beside bare PyAV, encoding; and whether memory stays flat.
+
+Run: python -m benchmarks.throughput [clips, 400 by default] [more clips, to compare]. Each line is the median of three runs,
+the ratios are of neighbours in time. With 3000 30000 it tells whether time is linear and memory flat (20 minutes and more).
+"""
+
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import av
+import numpy as np
+
+from benchmarks.workspace import ROOT
+from reelmill.config import Params, load_params
+from reelmill.data.parallel import map_ordered, num_cores
+from reelmill.data.samples import make_samples
+from reelmill.data.video import write_video
+from reelmill.data.windows import Job, examine
+
+ROUNDS = 3
+HD_FILES, HD_FRAMES = 4, 120
+
+
+def main() -> None:
+    """Print the table."""
+    counts = [int(text) for text in sys.argv[1:]] or [400]
+    params = load_params(ROOT / "presets/default.yaml")
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        for count in counts:
+            print(f"{count} clips of {params.samples.resolution_px} px, {params.samples.num_frames} frames")
+            small = samples_of(params, count, directory / f"samples-{count}")
+            compare_decoding("64 px", small, params, single=True)
+            encode(count, small)
+        compare_decoding("720p", hd_recordings(directory / "hd"), params, single=False)
+
+
+def samples_of(params: Params, count: int, directory: Path) -> list[Path]:
+    """Draw and write clips; returns their files."""
+    settings = params.samples.model_copy(update={"num_train_clips": count})
+    seconds, peak = timed(partial(make_samples, settings, directory))
+    files = sorted(directory.glob("*.mp4"))
+    print(f"  drawn and written    {len(files) / seconds:8.0f} clips/s   peak {peak:.0f} MB")
+    return files
+
+
+def hd_recordings(directory: Path) -> list[Path]:
+    """Recordings of 1280x720 with texture that moves: what a decoder meets in practice."""
+    directory.mkdir()
+    random = np.random.default_rng(0)
+    coarse = random.integers(0, 255, (90, 160, 3), np.uint8).repeat(16, 0).repeat(16, 1)
+    fine = random.integers(0, 24, coarse.shape, np.uint8)
+    ground = (coarse // 2 + fine)[:, :, :]
+    files = [directory / f"{index}.mp4" for index in range(HD_FILES)]
+    for index, path in enumerate(files):
+        frames = np.stack([np.roll(ground, (2 * t, (3 + index) * t), (0, 1))[:720, :1280] for t in range(HD_FRAMES)])
+        write_video(path, frames, 24, crf=23)
+    return files
+
+
+def compare_decoding(name: str, files: list[Path], params: Params, single: bool) -> None:
+    """Decoding alone, and decoding with all that validation measures, in turns on the same cores."""
+    jobs = [Job(str(path), single, params.data, 1) for path in files]
+    bare, ours = [], []
+    for _ in range(ROUNDS):
+        bare.append(timed(partial(drain, decode, files))[0])
+        ours.append(timed(partial(drain, examine, jobs))[0])
+    rate = len(files) / median(ours)
+    ratio = median(b / o for b, o in zip(bare, ours, strict=True))
+    print(f"  validated, {name:8}  {rate:8.1f} files/s   {ratio:.2f} of bare PyAV ({len(files) / median(bare):.1f} files/s)")
+
+
+def decode(path: Path) -> int:
+    """Bare decoding of a whole file."""
+    with av.open(str(path)) as container:
+        return sum(1 for _ in container.decode(video=0))
+
+
+def drain(function: Callable, items: list) -> None:
+    """Apply a function to all items on all cores."""
+    for _ in map_ordered(function, items, num_cores(), max(1, len(items) // (4 * num_cores()))):
+        pass
+
+
+def encode(count: int, files: list[Path]) -> None:
+    """The encode stage's work on the clips, in a process of its own for its peak memory."""
+    code = (
+        "import sys; from benchmarks.throughput import encode_files; encode_files(int(sys.argv[1]), sys.argv[2])"
+    )
+    start = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(count), str(files[0].parent)], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    print(f"  encoded              {done.stdout.strip()}   whole process {time.monotonic() - start:.0f} s")
+
+
+def timed(work: Callable[[], object]) -> tuple[float, float]:
+    """Seconds, and the peak memory in MB of this process and its largest child so far."""
+    start = time.monotonic()
+    work()
+    peaks = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return time.monotonic() - start, sum(peaks) / 1024
+
+
+if __name__ == "__main__":
+    main()
