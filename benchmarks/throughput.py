@@ -4,6 +4,7 @@ Run: python -m benchmarks.throughput [clips, 400 by default] [more clips, to com
 the ratios are of neighbours in time. With 3000 30000 it tells whether time is linear and memory flat (20 minutes and more).
 """
 
+import itertools
 import os
 import resource
 import subprocess
@@ -24,7 +25,7 @@ from benchmarks.workspace import ROOT
 from reelmill.config import Params, load_params
 from reelmill.data.parallel import map_ordered, num_cores
 from reelmill.data.samples import make_samples
-from reelmill.data.video import write_video
+from reelmill.data.video import read_video, write_video
 from reelmill.data.windows import Job, examine
 
 ROUNDS = 3
@@ -77,7 +78,9 @@ def compare_decoding(name: str, files: list[Path], params: Params, single: bool)
         ours.append(timed(partial(drain, examine, jobs))[0])
     rate = len(files) / median(ours)
     ratio = median(b / o for b, o in zip(bare, ours, strict=True))
-    print(f"  validated, {name:8}  {rate:8.1f} files/s   {ratio:.2f} of bare PyAV ({len(files) / median(bare):.1f} files/s)")
+    print(
+        f"  validated, {name:8}  {rate:8.1f} files/s   {ratio:.2f} of bare PyAV ({len(files) / median(bare):.1f} files/s)"
+    )
 
 
 def decode(path: Path) -> int:
@@ -94,14 +97,40 @@ def drain(function: Callable, items: list) -> None:
 
 def encode(count: int, files: list[Path]) -> None:
     """The encode stage's work on the clips, in a process of its own for its peak memory."""
-    code = (
-        "import sys; from benchmarks.throughput import encode_files; encode_files(int(sys.argv[1]), sys.argv[2])"
-    )
+    code = "import sys; from benchmarks.throughput import encode_files; encode_files(int(sys.argv[1]), sys.argv[2])"
     start = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-c", code, str(count), str(files[0].parent)], cwd=ROOT, check=True, capture_output=True, text=True
+        [sys.executable, "-c", code, str(count), str(files[0].parent)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
     )
     print(f"  encoded              {done.stdout.strip()}   whole process {time.monotonic() - start:.0f} s")
+
+
+def encode_files(count: int, folder: str) -> None:
+    """Decode and encode clips batch by batch, as the stage does; prints the rate and the peak memory."""
+    import torch
+
+    from reelmill.compute import autocast, choose_device
+    from reelmill.models.autoencoder import build, to_model
+
+    params = load_params(ROOT / "presets/default.yaml")
+    device = choose_device("cpu")
+    model = build(params.autoencoder, params.data.height_px, params.data.width_px).eval()
+    frames = map_ordered(read_frames, sorted(Path(folder).glob("*.mp4"))[:count], num_cores(), 4)
+    start = time.monotonic()
+    while batch := list(itertools.islice(frames, params.encode.batch_size)):
+        with torch.no_grad(), autocast(device, params.encode.precision):
+            model.encode(to_model(np.stack(batch)))
+    rate = count / (time.monotonic() - start)
+    print(f"{rate:8.1f} clips/s   peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
+
+
+def read_frames(path: Path) -> np.ndarray:
+    """The frames of one clip."""
+    return read_video(path)[0]
 
 
 def timed(work: Callable[[], object]) -> tuple[float, float]:

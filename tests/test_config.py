@@ -46,6 +46,11 @@ def test_every_preset_checks(name, tmp_path, monkeypatch):
         ("sampling", {"scheduler": "ddim"}, "with flow use unipc or dpmsolver"),
         ("autoencoder", {"block_out_channels": [16, 20, 32]}, "block_out_channels.1: 20: .*nearest: 16 or 24"),
         ("autoencoder", {"block_out_channels": [16, 32]}, "needs 3 blocks"),
+        (
+            "autoencoder",
+            {"phases": [{"frames": 17, "steps": 1, "batch_size": 1, "crop_px": 30}]},
+            "phases.0.crop_px: 30: .*nearest: 28 or 32",
+        ),
         ("samples", {"fps": 12}, "samples.fps 12"),
     ],
 )

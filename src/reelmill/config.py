@@ -112,9 +112,10 @@ class Data(Section):
 
 
 class Phase(Section):
-    """A part of the autoencoder's training on clips of this many frames."""
+    """A part of the autoencoder's training on clips of this many frames, whole or cropped."""
 
     frames: Positive
+    crop_px: Positive | None = None
     steps: Annotated[int, Field(ge=0)]
     batch_size: Positive
 

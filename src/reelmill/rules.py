@@ -39,6 +39,12 @@ def _check_shape(params: "Params") -> None:
             raise ValueError(
                 f"autoencoder.phases.{index}.frames: {phase.frames}: must be 1, 8k or 8k+1 and at most data.num_frames {frames}"
             )
+        if phase.crop_px is not None and phase.crop_px % autoencoder.spatial_compression:
+            low = phase.crop_px // autoencoder.spatial_compression * autoencoder.spatial_compression
+            raise ValueError(
+                f"autoencoder.phases.{index}.crop_px: {phase.crop_px}: must be a multiple of the spatial compression "
+                f"{autoencoder.spatial_compression}; nearest: {max(autoencoder.spatial_compression, low)} or {low + autoencoder.spatial_compression}"
+            )
 
 
 def _check_autoencoder(params: "Params") -> None:

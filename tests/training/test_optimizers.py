@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from reelmill.compute import generator
+from reelmill.training import optimizers
 from reelmill.training.optimizers import Muon, Optimizers, orthogonalise, rate_scale
 
 
@@ -30,8 +31,21 @@ def test_muon_matches_torch_on_matrices():
         theirs.grad = ours.grad.clone()
         mine.step()
         reference.step()
-    torch.testing.assert_close(ours, theirs, atol=2e-3, rtol=0)  # theirs iterates in bf16, ours where the hardware has it
+    torch.testing.assert_close(
+        ours, theirs, atol=2e-3, rtol=0
+    )  # theirs iterates in bf16, ours where the hardware has it
     assert (ours - theirs).abs().mean() < 2e-4
+
+
+def test_muon_iterates_in_bf16_only_where_the_hardware_has_it(monkeypatch):
+    used = []
+    monkeypatch.setattr(optimizers, "orthogonalise", lambda stack, dtype: used.append(dtype) or stack)
+    for fast in (True, False):
+        monkeypatch.setattr(optimizers, "has_fast_bf16", lambda _, fast=fast: fast)
+        weight = torch.nn.Parameter(torch.ones(2, 2))
+        weight.grad = torch.ones(2, 2)
+        Muon([weight], lr=0.01).step()
+    assert used == [torch.bfloat16, torch.float32]
 
 
 def test_muon_treats_a_convolution_as_its_flattened_matrix():

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-
 from benchmarks.workspace import ROOT
+
 from reelmill.config import load_params
 from reelmill.data.manifest import load_manifest
 from reelmill.data.samples import Combination, draw_clip

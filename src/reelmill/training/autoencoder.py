@@ -1,7 +1,6 @@
-"""Fitting the autoencoder to clips: first single frames, then short windows, then whole clips."""
+"""Fitting the autoencoder to clips: first single frames, then short windows, then whole clips; small crops first."""
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,26 +11,19 @@ from torch import Tensor
 from tqdm import tqdm
 
 from reelmill.compute import autocast, choose_device, generator
-from reelmill.config import Autoencoder
+from reelmill.config import Autoencoder, Phase
 from reelmill.errors import UserError
 from reelmill.models.autoencoder import build, fold_normalisation, to_model
 from reelmill.training.optimizers import Optimizers, rate_scale
 from reelmill.training.state import SavedState, under_prefix, with_prefix
 
 STATISTICS_CLIPS = 64  # enough for the mean and spread of a few channels of thousands of values each
+CROP_PLACES = 3  # that are looked at for each crop
 
 
-@dataclass(frozen=True)
-class Step:
-    """One step of the curriculum: how many clips, of how many frames."""
-
-    batch_size: int
-    frames: int
-
-
-def curriculum(settings: Autoencoder) -> list[Step]:
-    """The steps of all phases, one after another."""
-    return [Step(phase.batch_size, phase.frames) for phase in settings.phases for _ in range(phase.steps)]
+def curriculum(settings: Autoencoder) -> list[Phase]:
+    """The phase of each step."""
+    return [phase for phase in settings.phases for _ in range(phase.steps)]
 
 
 def fit(
@@ -59,13 +51,13 @@ def fit(
     for index in (
         bar := tqdm(range(start, len(steps)), initial=start, total=len(steps), desc="autoencoder", unit="step")
     ):
-        step = steps[index]
-        losses = _train_step(model, _batch(clips, step, settings.seed, index).to(device), settings, index)
+        phase = steps[index]
+        losses = _train_step(model, batch(clips, phase, settings.seed, index).to(device), settings, index)
         optimizers.step(rate_scale(index, len(steps), settings.warmup_steps, "cosine"))
         done = index + 1
         if done % 20 == 0 or done == len(steps):
-            history.append({"step": done, "frames": step.frames, **_figures(losses, done)})
-            bar.set_postfix(frames=step.frames, psnr_db=history[-1]["psnr_db"])
+            history.append({"step": done, "frames": phase.frames, **_figures(losses, done)})
+            bar.set_postfix(frames=phase.frames, psnr_db=history[-1]["psnr_db"])
         if done % settings.save_every_steps == 0 or done == len(steps):
             tensors = with_prefix("model", model.state_dict()) | with_prefix("optimizer", optimizers.state_tensors())
             saved.save(done, tensors, {"history": history})
@@ -104,14 +96,32 @@ def _figures(losses: dict[str, Tensor], step: int) -> dict[str, float]:
     }
 
 
-def _batch(clips: UInt8[np.ndarray, "b f h w c"], step: Step, seed: int, index: int) -> Float[Tensor, "b c f h w"]:
-    """Clips and windows in them: a function of (seed, step)."""
+def batch(clips: UInt8[np.ndarray, "b f h w c"], phase: Phase, seed: int, index: int) -> Float[Tensor, "b c f h w"]:
+    """Clips, windows and crops of them, in the range [-1, 1]: a function of (seed, step)."""
     random = generator(seed, "autoencoder batch", index)
-    rows = torch.randint(len(clips), (step.batch_size,), generator=random).tolist()
-    starts = torch.randint(clips.shape[1] - step.frames + 1, (step.batch_size,), generator=random).tolist()
-    return to_model(
-        np.stack([clips[row, start : start + step.frames] for row, start in zip(rows, starts, strict=True)])
-    )
+    rows = torch.randint(len(clips), (phase.batch_size,), generator=random).tolist()
+    starts = torch.randint(clips.shape[1] - phase.frames + 1, (phase.batch_size,), generator=random).tolist()
+    windows = [clips[row, start : start + phase.frames] for row, start in zip(rows, starts, strict=True)]
+    return to_model(np.stack([crop(window, phase.crop_px, random) for window in windows]))
+
+
+def crop(
+    window: UInt8[np.ndarray, "f h w c"], crop_px: int | None, random: torch.Generator
+) -> UInt8[np.ndarray, "f h w c"]:
+    """The window within a square of ``crop_px``; None, or a smaller frame, leaves it whole.
+
+    Of a few random places the one where the pixels vary most: background alone teaches little, and
+    a step on a quarter of the frame costs a quarter. The statistics of group normalisation differ
+    from those of whole frames, so the last phase should have whole ones.
+    """
+    height, width = window.shape[1:3]
+    if crop_px is None or (crop_px >= height and crop_px >= width):
+        return window
+    places = []
+    for _ in range(CROP_PLACES):
+        top, left = (int(torch.randint(max(0, side - crop_px) + 1, (), generator=random)) for side in (height, width))
+        places.append(window[:, top : top + crop_px, left : left + crop_px])
+    return max(places, key=lambda place: place.std())
 
 
 @torch.no_grad()
