@@ -19,11 +19,14 @@ def main() -> None:
     from reelmill.models.text import fit_tokenizer, load_text_encoder
 
     params = load_params()
-    make_deterministic()
+    make_deterministic(params.compute.deterministic)
     clips = load_manifest()
     text = params.model.text_encoder
     hashes = {"manifest_hash": hash_path(MANIFEST), "autoencoder_hash": hash_path(AUTOENCODER)}
-    settings = [params.data.clip_settings, params.encode.model_dump(mode="json"), text.model_dump(mode="json")]
+    sections = (params.encode, text, params.compute)
+    settings = [params.data.clip_settings, *(section.model_dump(mode="json") for section in sections)]
+    if text.source is not None and Path(text.source).is_dir():
+        hashes["text_encoder_hash"] = hash_path(Path(text.source))  # other weights may lie there next time
     state = state_directory("encode", {"settings": settings, **hashes})
     model = autoencoder.load(AUTOENCODER)
     if text.source is None:
@@ -49,7 +52,8 @@ def main() -> None:
         "text": "tokens" if frozen is None else "embeddings",
         "text_width": text.width if frozen is None else frozen.config.d_model,
         "vocabulary_size": len(tokenizer),
-        **hashes,
+        "manifest_hash": hashes["manifest_hash"],
+        "autoencoder_hash": hashes["autoencoder_hash"],
     }
     write_latents(OUTPUT, paths, clips, params.encode.shard_clips, encode_captions([""])[0], metadata, tokenizer)
     write_json(

@@ -29,7 +29,7 @@ def main() -> None:
     from reelmill.training.heldout import test_losses
 
     params = load_params()
-    make_deterministic()
+    make_deterministic(params.compute.deterministic)
     videos = load_videos(GENERATED)
     readings = read_videos(videos)
     autoencoder = load(AUTOENCODER, device=choose_device(params.evaluate.device))

@@ -16,15 +16,16 @@ def main() -> None:
     from reelmill.compute import make_deterministic
     from reelmill.evaluation.reconstruction import reconstruction_figures
     from reelmill.models import autoencoder
+    from reelmill.models.cogvideox import check_video_shape
     from reelmill.training.autoencoder import fit
     from reelmill.training.clip_cache import open_clips
 
     params = load_params()
     settings = params.autoencoder
-    make_deterministic()
+    make_deterministic(params.compute.deterministic)
     clips = load_manifest()
     made_from = {
-        "settings": settings.model_dump(mode="json"),
+        "settings": [settings.model_dump(mode="json"), params.compute.model_dump()],
         "clips": params.data.clip_settings,
         "manifest": hash_path(MANIFEST),
     }
@@ -34,6 +35,8 @@ def main() -> None:
         model, history = fit(settings, open_clips(clips, params.data, settings, state), state / "steps")
     else:
         model = autoencoder.load(settings.source, settings.subfolder)
+        temporal, spatial = autoencoder.compression(model)
+        check_video_shape(params.data.num_frames, params.data.height_px, params.data.width_px, temporal, spatial, 1)
     with atomic_path(OUTPUT) as temporary:
         model.save_pretrained(temporary, safe_serialization=True)
     figures = {split: reconstruction_figures(model, clips, split, params.data) for split in ("validation", "test")}

@@ -22,7 +22,7 @@ def main() -> None:
     from reelmill.training.publish import LINEAGE
 
     params = load_params()
-    make_deterministic()
+    make_deterministic(params.compute.deterministic)
     settings = params.generate
     videos = plan(settings, load_manifest())
     published = read_json(PIPELINE / LINEAGE)

@@ -26,10 +26,16 @@ def main() -> None:
     from reelmill.training.publish import publish, training_settings
 
     params = load_params()
-    make_deterministic()
+    make_deterministic(params.compute.deterministic)
     state = state_directory(
         "train",
-        {"settings": training_settings(params), "latents": hash_path(LATENTS), "autoencoder": hash_path(AUTOENCODER)},
+        {
+            "settings": training_settings(params),
+            "compute": params.compute.model_dump(),
+            "card": [params.data.source, params.data.license, params.autoencoder.source],
+            "latents": hash_path(LATENTS),
+            "autoencoder": hash_path(AUTOENCODER),
+        },
     )
     with TrainingLog(params, run_key=state.name) as log:
         checkpoints, record = train(params, LATENTS, autoencoder.load(AUTOENCODER), state, log)
@@ -40,7 +46,7 @@ def main() -> None:
             (state / "previews").mkdir(exist_ok=True)
             shutil.copytree(state / "previews", temporary)
         last = record.steps[-1]
-        write_json(RESULTS / "metrics.json", {"steps": last["step"], "loss": last["loss"], "best": figures})
+        write_json(RESULTS / "metrics.json", {"steps": last["step"], "loss": last["loss"], "published": figures})
         log.finish(OUTPUT, model_hash(OUTPUT))
     finish_state(state)
 

@@ -51,6 +51,16 @@ def test_every_preset_checks(name, tmp_path, monkeypatch):
             {"phases": [{"frames": 17, "steps": 1, "batch_size": 1, "crop_px": 30}]},
             "phases.0.crop_px: 30: .*nearest: 28 or 32",
         ),
+        (
+            "autoencoder",
+            {"phases": [{"frames": 17, "steps": 1, "batch_size": 1, "crop_px": 64}]},
+            "phases.0.crop_px: 64: is no crop",
+        ),
+        (
+            "autoencoder",
+            {"phases": [{"frames": 17, "steps": 1, "batch_size": 1, "crop_px": 32}]},
+            "last phase with steps has crop_px 32",
+        ),
         ("samples", {"fps": 12}, "samples.fps 12"),
     ],
 )

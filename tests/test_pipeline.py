@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,12 @@ import yaml
 from benchmarks.workspace import environment, run
 from micro import micro_workspace
 
+# What a stage that goes on says: its first step or clip is not the first.
+RESUMED = {
+    "fit-autoencoder": re.compile(r"autoencoder: +[1-9]\d*%[^\r\n]* [1-9]\d*/\d+ \[00:00<"),
+    "encode": re.compile(r"encode: +[1-9]\d*%[^\r\n]* [1-9]\d*/\d+ \[00:00<"),
+    "train": re.compile(r"going on after step [1-9]"),
+}
 STAGES = ["make-samples", "validate-data", "fit-autoencoder", "encode", "train", "generate", "evaluate"]
 
 
@@ -79,8 +86,11 @@ def test_killed_and_run_again_gives_the_same_bytes(trained, tmp_path, stage, kil
             os.kill(pid, signal.SIGKILL)
     process.wait()
     _wait(lambda: not _stage_processes(workspace), "the orphaned stage goes on")
-    run(workspace, "dvc", "repro", "--single-item", "--force", "--no-run-cache", stage)
+    again = run(
+        workspace, "dvc", "repro", "--single-item", "--force", "--no-run-cache", stage, capture_output=True, text=True
+    )
     assert (workspace / "dvc.lock").read_text() == before
+    assert RESUMED[stage].search(again.stdout + again.stderr), again.stderr
 
 
 @pytest.mark.pipeline

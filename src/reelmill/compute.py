@@ -55,14 +55,14 @@ def numerics() -> dict[str, object]:
     }
 
 
-def make_deterministic() -> None:
-    """Deterministic kernels; what has none raises instead of varying.
+def make_deterministic(wanted: bool) -> None:
+    """Deterministic kernels where they are wanted; what has none raises then, instead of varying.
 
     On a GPU this costs speed (mostly in the convolutions' gradients) and needs
-    ``CUBLAS_WORKSPACE_CONFIG=:4096:8``, which the stages set.
+    ``CUBLAS_WORKSPACE_CONFIG=:4096:8``, which the stages set. On the CPU it changes nothing.
     """
-    torch.use_deterministic_algorithms(True)
-    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(wanted)
+    torch.backends.cudnn.benchmark = not wanted
 
 
 def generator(*key: object) -> torch.Generator:

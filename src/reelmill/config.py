@@ -115,7 +115,7 @@ class Phase(Section):
     """A part of the autoencoder's training on clips of this many frames, whole or cropped."""
 
     frames: Positive
-    crop_px: Positive | None = None
+    crop_px: Positive | None
     steps: Annotated[int, Field(ge=0)]
     batch_size: Positive
 
@@ -254,6 +254,12 @@ class Evaluate(Section):
     device: Device
 
 
+class Compute(Section):
+    """What all computing stages share."""
+
+    deterministic: bool
+
+
 class Tracking(Section):
     """MLflow. ``MLFLOW_TRACKING_URI`` overrides where the store is."""
 
@@ -273,6 +279,7 @@ class Params(Section):
     sampling: Sampling
     generate: Generate
     evaluate: Evaluate
+    compute: Compute
     tracking: Tracking
 
     @model_validator(mode="after")

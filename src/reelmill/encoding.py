@@ -64,8 +64,6 @@ def encode_shards(
     """Write every shard that the state directory lacks; returns all shards in order."""
     device = choose_device(settings.device)
     autoencoder = autoencoder.to(device)
-    if device.type == "cuda":
-        autoencoder.enable_tiling()
     groups = [clips[start : start + settings.shard_clips] for start in range(0, len(clips), settings.shard_clips)]
     paths = [state_directory / f"latents-{index:05d}.safetensors" for index in range(len(groups))]
     missing = [(path, group) for path, group in zip(paths, groups, strict=True) if not path.exists()]

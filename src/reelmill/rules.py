@@ -24,27 +24,50 @@ def _check_shape(params: "Params") -> None:
         raise ValueError(
             f"data.num_frames: {frames}: must be 1, 8k or 8k+1, or the autoencoder gives back other counts; nearest: {low + 1} or {low + 8}"
         )
-    if autoencoder.source is None:
-        multiple = max(8, autoencoder.spatial_compression * params.model.patch_size)
-        for key in ("height_px", "width_px"):
-            side = getattr(data, key)
-            if side % multiple:
-                low = max(multiple, side // multiple * multiple)
-                raise ValueError(
-                    f"data.{key}: {side}: must be a multiple of {multiple} (8, and spatial compression {autoencoder.spatial_compression} "
-                    f"x patch_size {params.model.patch_size}); nearest: {low} or {low + multiple}"
-                )
+    # A pretrained autoencoder's compression is known when it is loaded: the stage checks it then.
+    spatial = autoencoder.spatial_compression if autoencoder.source is None else 1
+    multiple = max(8, spatial * params.model.patch_size)
+    for key in ("height_px", "width_px"):
+        side = getattr(data, key)
+        if side % multiple:
+            low = max(multiple, side // multiple * multiple)
+            raise ValueError(
+                f"data.{key}: {side}: must be a multiple of {multiple} (8, and spatial compression {spatial} "
+                f"x patch_size {params.model.patch_size}); nearest: {low} or {low + multiple}"
+            )
     for index, phase in enumerate(autoencoder.phases):
         if phase.frames > frames or (phase.frames != 1 and phase.frames % 8 > 1):
             raise ValueError(
                 f"autoencoder.phases.{index}.frames: {phase.frames}: must be 1, 8k or 8k+1 and at most data.num_frames {frames}"
             )
-        if phase.crop_px is not None and phase.crop_px % autoencoder.spatial_compression:
-            low = phase.crop_px // autoencoder.spatial_compression * autoencoder.spatial_compression
+    if autoencoder.source is None:
+        _check_crops(params)
+
+
+def _check_crops(params: "Params") -> None:
+    autoencoder = params.autoencoder
+    spatial = autoencoder.spatial_compression
+    least, larger = 4 * spatial, max(params.data.height_px, params.data.width_px)
+    for index, phase in enumerate(autoencoder.phases):
+        if phase.crop_px is None:
+            continue
+        key = f"autoencoder.phases.{index}.crop_px: {phase.crop_px}"
+        if phase.crop_px % spatial or phase.crop_px < least:
+            low = max(least, phase.crop_px // spatial * spatial)
             raise ValueError(
-                f"autoencoder.phases.{index}.crop_px: {phase.crop_px}: must be a multiple of the spatial compression "
-                f"{autoencoder.spatial_compression}; nearest: {max(autoencoder.spatial_compression, low)} or {low + autoencoder.spatial_compression}"
+                f"{key}: must be a multiple of the spatial compression {spatial}, at least {least}; "
+                f"nearest: {low} or {low + spatial}"
             )
+        if phase.crop_px >= larger:
+            raise ValueError(
+                f"{key}: is no crop of a frame whose larger side is {larger}: use null, or less than {larger}"
+            )
+    last = next((phase for phase in reversed(autoencoder.phases) if phase.steps), None)
+    if last is not None and last.crop_px is not None:
+        raise ValueError(
+            f"autoencoder.phases: the last phase with steps has crop_px {last.crop_px}: it must be null, for group "
+            "normalisation sees other statistics in a crop than in the whole frame"
+        )
 
 
 def _check_autoencoder(params: "Params") -> None:

@@ -1,5 +1,6 @@
 """The judge on clips of its calibration generator, with seeds that no threshold was set on."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -29,6 +30,18 @@ def _share_right(num_clips: int, spoil: bool = False, num_frames: int = 17, side
             frames = degrade(np.random.default_rng([SEED, index]), frames)
         right += judge(frames) == Verdict(scene.shape, scene.color, scene.motion)
     return right / num_clips
+
+
+def test_frame_with_nothing_but_a_darker_blob_is_a_frame_without_the_object():
+    """What differs from the background the other way has no coverage, so nothing may be divided by it."""
+    frames = np.full((17, 64, 64, 3), 60, np.uint8)
+    for index, frame in enumerate(frames):
+        cv2.circle(frame, (16 + 2 * index, 32), 9, (40, 160, 50), -1)
+    frames[8] = 60
+    cv2.circle(frames[8], (32, 32), 9, (5, 5, 5), -1)
+    for sigma in (2, 3, 4):
+        frames[8] = cv2.GaussianBlur(frames[8], (0, 0), sigma)
+        assert judge(frames) == Verdict("circle", "green", "right")
 
 
 def test_judge_is_right_on_at_least_99_percent_of_drawn_clips():

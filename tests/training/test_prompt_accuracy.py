@@ -36,6 +36,12 @@ def test_history_and_checkpoints_carry_the_accuracies(in_trained):
     assert {f"validation_{name}_accuracy" for name in ("color", "motion", "shape", "joint")} <= set(header)
 
 
+def test_few_videos_are_in_memory_at_once(in_trained):
+    params = load_params()
+    large = params.model_copy(update={"train": params.train.model_copy(update={"batch_size": 64})})
+    assert PromptAccuracy(large).batch_size == prompt_accuracy.MAX_AT_ONCE
+
+
 def test_no_videos_wanted_no_figures(in_trained):
     params = load_params()
     none = params.model_copy(update={"train": params.train.model_copy(update={"accuracy_videos": 0})})

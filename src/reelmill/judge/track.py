@@ -110,19 +110,21 @@ def _single_components(masks: np.ndarray) -> list[np.ndarray] | None:
 def _measure(coverage: np.ndarray, masks: list[np.ndarray], color: np.ndarray, contrast: np.ndarray) -> Track | None:
     num_frames, height, width = coverage.shape
     side = min(height, width)
-    present = [index for index, mask in enumerate(masks) if mask.any()]
+    # What differs from the background the other way than the object does is not the object.
+    alphas = [coverage[index] * mask for index, mask in enumerate(masks)]
+    present = [index for index, alpha in enumerate(alphas) if alpha.sum() >= MIN_AREA * alpha.size]
     if len(present) < max(3, MIN_PRESENT_SHARE * num_frames):
         return None
     centers, sizes, aspects, outlines = [], [], [], []
     for index in present:
-        alpha = coverage[index] * masks[index]
+        alpha = alphas[index]
         m = cv2.moments(alpha)
         x, y = m["m10"] / m["m00"], m["m01"] / m["m00"]
         second = np.array([[m["mu20"], m["mu11"]], [m["mu11"], m["mu02"]]]) / m["m00"]
         small, large = np.linalg.eigvalsh(second)
         centers.append((x / side, y / side))
         sizes.append(m["m00"] ** 0.5 / side)
-        aspects.append((large / max(small, 1e-3)) ** 0.5)
+        aspects.append((max(large, 1e-3) / max(small, 1e-3)) ** 0.5)
         outlines.append(_outline(alpha, x, y, 0.5 * side))
     return Track(
         time=np.array(present, np.float64) / (num_frames - 1),

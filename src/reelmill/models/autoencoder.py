@@ -62,14 +62,18 @@ def load(
     return model.to(device).eval()
 
 
+def compression(model: AutoencoderKLCogVideoX) -> tuple[int, int]:
+    """How many frames become a latent frame, and how many pixels of a side a latent pixel."""
+    return int(model.config.temporal_compression_ratio), 2 ** (len(model.config.block_out_channels) - 1)
+
+
 def latent_shape(
     model: AutoencoderKLCogVideoX, num_frames: int, height_px: int, width_px: int
 ) -> tuple[int, int, int, int]:
     """Shape (t, c, h, w) of the latents of a clip."""
-    config = model.config
-    spatial = 2 ** (len(config.block_out_channels) - 1)
-    frames = (num_frames - 1) // int(config.temporal_compression_ratio) + 1
-    return frames, config.latent_channels, height_px // spatial, width_px // spatial
+    temporal, spatial = compression(model)
+    frames = (num_frames - 1) // temporal + 1
+    return frames, model.config.latent_channels, height_px // spatial, width_px // spatial
 
 
 def to_model(frames: UInt8[np.ndarray, "b f h w c"] | UInt8[Tensor, "b f h w c"]) -> Float[Tensor, "b c f h w"]:

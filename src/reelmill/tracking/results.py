@@ -146,7 +146,10 @@ def _open(store: Store, params: Params, workspace: Path, pair: Pair, same_model:
     if same_model:
         source = same_model[0]
         upstream = tuple(f"{section}." for section in lineage.TRAINING_SECTIONS)
-        description["params"] = {k: v for k, v in source.data.params.items() if k.startswith(upstream)}
+        carried = {k: v for k, v in source.data.params.items() if k.startswith(upstream)}
+        # The gate's bounds may change without changing a clip: those of now belong to the page of now.
+        gate = {k: v for k, v in description["params"].items() if k.startswith("data.expectations.")}
+        description["params"] = carried | gate
         description["points"] = []
         description["tags"]["reelmill.training_run"] = source.data.tags.get("reelmill.training_run", source.info.run_id)
         description["name"] = f"{source.info.run_name}-{(pair.evidence or pair.videos)[:6]}"

@@ -108,9 +108,7 @@ def tracker_errors() -> tuple[type[Exception], ...]:
         SQLAlchemyError,
         sqlite3.Error,
         RequestException,
-        ConnectionError,
-        TimeoutError,
-        PermissionError,
+        OSError,  # a full or read-only disk, a refused connection
     )
 
 

@@ -56,7 +56,7 @@ def fit(
         optimizers.step(rate_scale(index, len(steps), settings.warmup_steps, "cosine"))
         done = index + 1
         if done % 20 == 0 or done == len(steps):
-            history.append({"step": done, "frames": phase.frames, **_figures(losses, done)})
+            history.append({"step": done, "frames": phase.frames, "crop_px": phase.crop_px, **_figures(losses, done)})
             bar.set_postfix(frames=phase.frames, psnr_db=history[-1]["psnr_db"])
         if done % settings.save_every_steps == 0 or done == len(steps):
             tensors = with_prefix("model", model.state_dict()) | with_prefix("optimizer", optimizers.state_tensors())

@@ -101,18 +101,21 @@ def train(
     saved = SavedState(directory / "state", params.train.keep_checkpoints)
     first = _restore(run, saved)
     pending: list[dict] = []
+    every = params.train.preview_every_steps
     clock = time.monotonic()
     for step in (bar := tqdm(range(first, run.num_steps), initial=first, total=run.num_steps, desc="train", unit="it")):
         pending.append({"step": step + 1, **_optimizer_step(run, step)})
         done = step + 1
         saves = done % params.train.save_every_steps == 0 or done == run.num_steps
         validates = done % _validation_interval(run) == 0 or done == run.num_steps
-        if done % LOG_EVERY == 0 or done % run.steps_per_epoch == 0 or saves or validates:
+        previews = bool(every) and done % every == 0
+        # All steps are told before what is no step begins, or its time would count as theirs.
+        if done % LOG_EVERY == 0 or done % run.steps_per_epoch == 0 or saves or validates or previews:
             loss = _log_steps(run, pending, time.monotonic() - clock)
             bar.set_postfix(epoch=f"{done / run.steps_per_epoch:.1f}", loss=f"{loss:.4f}")
         if validates:
             _validate(run, done)
-        if params.train.preview_every_steps and done % params.train.preview_every_steps == 0:
+        if previews:
             _preview(run, done)
         if saves:
             _save(run, saved, done)

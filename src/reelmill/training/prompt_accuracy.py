@@ -13,13 +13,15 @@ from reelmill.judge import LEAST_FRAMES, Verdict, judge
 from reelmill.sampling import Request, call_arguments, sample
 from reelmill.storage import hash_value
 
+MAX_AT_ONCE = 4  # videos: guidance doubles the batch, and decoding takes more than a training step
+
 
 class PromptAccuracy:
     """Labelled validation prompts, each with its seed: the same at every measurement."""
 
     def __init__(self, params: Params):
         self.request = Request.of(call_arguments(params), params.train.precision)
-        self.batch_size = params.train.batch_size
+        self.batch_size = min(params.train.batch_size, MAX_AT_ONCE)
         count = params.train.accuracy_videos if params.data.num_frames >= LEAST_FRAMES else 0
         self.prompts: list[str] = []
         self.wanted: list[Verdict] = []
