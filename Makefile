@@ -29,7 +29,7 @@ repro: $(INSTALLED) ## the whole pipeline on params.yaml: videos, report, MLflow
 	@reelmill record
 	@echo 'Videos: results/generate/*.mp4 (contact sheets beside them)'
 	@echo 'Report: results/evaluate/report.html      open it: python3 -m webbrowser results/evaluate/report.html'
-	@echo 'MLflow: make ui                           then http://127.0.0.1:$(PORT)'
+	@test -n "$$MLFLOW_TRACKING_URI" || echo 'MLflow: make ui                           then http://127.0.0.1:$(PORT)'
 
 test: $(INSTALLED) ## all tests, a small real run of every stage among them
 	python -m pytest

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 from tracked_workspace import (
     PIPELINE,
     artifacts,
@@ -137,11 +138,22 @@ def test_record_tags_the_lock_and_keeps_each(params, client, trained):
     assert "make ui" in text
     first = hash_path(Path("dvc.lock"))
     assert client.get_run(trained).data.tags["reelmill.dvc_lock_hash"] == first
-    write_text(Path("dvc.lock"), "other")
+    write_text(Path("dvc.lock"), Path("dvc.lock").read_text() + "# another\n")
     record(params)
     second = hash_path(Path("dvc.lock"))
     assert client.get_run(trained).data.tags["reelmill.dvc_lock_hash"] == second
     assert {f"lineage/dvc-{first[:12]}.lock", f"lineage/dvc-{second[:12]}.lock"} < artifacts(client, trained)
+
+
+def test_record_refuses_settings_that_did_not_make_the_results(params, client):
+    settings = yaml.safe_load(Path("params.yaml").read_text())
+    lock = {"stages": {"generate": {"params": {"params.yaml": {"generate": settings["generate"]}}}}}
+    write_text(Path("dvc.lock"), yaml.safe_dump(lock))
+    assert "MLflow run" in record(params)
+    settings["generate"]["guidance_scale"] = 7.5
+    write_text(Path("params.yaml"), yaml.safe_dump(settings))
+    with pytest.raises(UserError, match=r"params.yaml: generate: .*dvc repro"):
+        record(params)
 
 
 def test_record_without_a_pipeline_says_what_is_missing(params):

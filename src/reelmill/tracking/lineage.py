@@ -9,6 +9,8 @@ import re
 import subprocess
 from pathlib import Path
 
+import yaml
+
 from reelmill.config import Params
 from reelmill.storage import hash_bytes, hash_path, hash_value, read_json
 
@@ -91,6 +93,25 @@ def loggable_params(params: Params, sections: tuple[str, ...]) -> dict[str, str]
     """The sections' settings flattened; a value over MLflow's limit is cut and ends with its hash."""
     flat = flatten(params.model_dump(mode="json", include=set(sections)))
     return {key: value if len(value) <= _MAX_VALUE else _cut(value) for key, value in flat.items()}
+
+
+def changed_settings(workspace: Path) -> list[str]:
+    """Keys whose values in params.yaml are not those that dvc.lock was made with."""
+    lock = yaml.safe_load((workspace / "dvc.lock").read_text())
+    settings = yaml.safe_load((workspace / "params.yaml").read_text())
+    recorded = {
+        key: value
+        for stage in lock.get("stages", {}).values()
+        for key, value in stage.get("params", {}).get("params.yaml", {}).items()
+    }
+    return sorted(key for key, value in recorded.items() if _setting(settings, key) != value)
+
+
+def _setting(settings: object, key: str) -> object:
+    """The value under a dotted key, None where there is none."""
+    for part in key.split("."):
+        settings = settings.get(part) if isinstance(settings, dict) else None
+    return settings
 
 
 def stage_metrics(stage: str, workspace: Path) -> dict[str, float]:

@@ -60,11 +60,17 @@ def record(params: Params, workspace: Path = Path(".")) -> str:
     """Close a pipeline run: log what is not logged yet, tag dvc.lock's hash; says where the run is.
 
     Raises:
-        UserError: when there is no trained pipeline or no dvc.lock.
+        UserError: when there is no trained pipeline or no dvc.lock, or when params.yaml has changed
+            since: the results would be said to come of settings that did not make them.
     """
     for needed in (workspace / lineage.PIPELINE, workspace / "results/generate", workspace / "dvc.lock"):
         if not needed.exists():
             raise UserError(f"{needed}: not found, so there is no run to record. Run `make repro` first.")
+    if changed := lineage.changed_settings(workspace):
+        raise UserError(
+            f"params.yaml: {', '.join(changed)}: not as dvc.lock was made with, so the results are not those of "
+            "these settings. Run `dvc repro` first, or take the change back."
+        )
     with_evidence = (workspace / "results/evaluate/metrics.json").exists()
     try:
         store, run_id = _log(params, workspace, with_evidence)
