@@ -93,6 +93,30 @@ def test_killed_and_run_again_gives_the_same_bytes(trained, tmp_path, stage, kil
     assert RESUMED[stage].search(again.stdout + again.stderr), again.stderr
 
 
+@pytest.mark.parametrize("stage", ["make-samples", "validate-data", "generate", "evaluate"])
+def test_killed_stage_without_state_leaves_nothing_behind(trained, tmp_path, stage):
+    """These start anew: SIGKILL once they work (their lock is taken), of dvc and the stage, then the same lock."""
+    workspace = shutil.copytree(trained, tmp_path / "killed", symlinks=True)
+    before = (workspace / "dvc.lock").read_text()
+    taken = workspace / f".reelmill/locks/{stage}.lock"
+    taken.unlink()
+    process = subprocess.Popen(
+        ["dvc", "repro", "--single-item", "--force", stage],
+        cwd=workspace,
+        env=environment(workspace),
+        start_new_session=True,
+    )
+    _wait(taken.exists, "the stage did not begin")
+    process.send_signal(signal.SIGKILL)
+    for pid in _stage_processes(workspace):
+        os.kill(pid, signal.SIGKILL)
+    process.wait()
+    _wait(lambda: not _stage_processes(workspace), "the orphaned stage goes on")
+    run(workspace, "dvc", "repro", "--single-item", "--force", "--no-run-cache", stage)
+    assert (workspace / "dvc.lock").read_text() == before
+    assert not list(workspace.rglob("*.partial"))
+
+
 @pytest.mark.pipeline
 def test_fresh_workspace_gives_the_same_lock(trained, tmp_path):
     """Other folder, no cache, no state: byte for byte the same outputs."""

@@ -149,6 +149,10 @@ def test_record_refuses_settings_that_did_not_make_the_results(params, client):
     settings = yaml.safe_load(Path("params.yaml").read_text())
     lock = {"stages": {"generate": {"params": {"params.yaml": {"generate": settings["generate"]}}}}}
     write_text(Path("dvc.lock"), yaml.safe_dump(lock))
+    with Path("dvc.lock").open("a") as file:
+        file.write(
+            "  encode:\n    params:\n      params.yaml:\n        autoencoder.kl_weight: 1e-05\n"
+        )  # as DVC writes it
     assert "MLflow run" in record(params)
     settings["generate"]["guidance_scale"] = 7.5
     write_text(Path("params.yaml"), yaml.safe_dump(settings))

@@ -9,7 +9,7 @@ import re
 import subprocess
 from pathlib import Path
 
-import yaml
+from ruamel.yaml import YAML
 
 from reelmill.config import Params
 from reelmill.storage import hash_bytes, hash_path, hash_value, read_json
@@ -97,8 +97,8 @@ def loggable_params(params: Params, sections: tuple[str, ...]) -> dict[str, str]
 
 def changed_settings(workspace: Path) -> list[str]:
     """Keys whose values in params.yaml are not those that dvc.lock was made with."""
-    lock = yaml.safe_load((workspace / "dvc.lock").read_text())
-    settings = yaml.safe_load((workspace / "params.yaml").read_text())
+    # YAML 1.2, as DVC writes it: PyYAML takes the lock's 1e-05 for a string.
+    lock, settings = (YAML(typ="safe").load(workspace / name) for name in ("dvc.lock", "params.yaml"))
     recorded = {
         key: value
         for stage in lock.get("stages", {}).values()
