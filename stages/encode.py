@@ -16,7 +16,7 @@ def main() -> None:
     from reelmill.compute import choose_device, make_deterministic
     from reelmill.encoding import CaptionEncoder, encode_shards, latents_spread, write_latents
     from reelmill.models import autoencoder
-    from reelmill.models.text import fit_tokenizer, load_text_encoder
+    from reelmill.models.text import fit_tokenizer, load_text_encoder, weights_hash
 
     params = load_params()
     make_deterministic(params.compute.deterministic)
@@ -51,6 +51,7 @@ def main() -> None:
         "temporal_compression": int(model.config.temporal_compression_ratio),
         "text": "tokens" if frozen is None else "embeddings",
         "text_width": text.width if frozen is None else frozen.config.d_model,
+        "text_encoder_hash": "" if frozen is None else weights_hash(frozen),
         "vocabulary_size": len(tokenizer),
         "manifest_hash": hashes["manifest_hash"],
         "autoencoder_hash": hashes["autoencoder_hash"],

@@ -15,6 +15,7 @@ import pytest
 import yaml
 from benchmarks.workspace import environment, run
 from micro import micro_workspace
+from safetensors.torch import load_file, save_file
 
 # What a stage that goes on says: its first step or clip is not the first.
 RESUMED = {
@@ -139,6 +140,12 @@ def test_pretrained_autoencoder_and_frozen_text_encoder_go_through(trained, tmp_
         (weights,) = (source / part).glob("*.safetensors")
         assert (workspace / "models/pipeline" / part / weights.name).read_bytes() == weights.read_bytes()
     assert json.loads((workspace / "data/latents/metadata.json").read_text())["text"] == "embeddings"
+    (weights,) = (source / "text_encoder").glob("*.safetensors")
+    save_file({name: tensor * 2 for name, tensor in load_file(weights).items()}, weights, {"format": "pt"})
+    again = ("dvc", "repro", "--force", "--single-item", "train")
+    refused = run(workspace, *again, check=False, capture_output=True, text=True)
+    assert refused.returncode
+    assert "not the encoder whose embeddings are in data/latents" in refused.stderr
 
 
 def test_experiment_in_a_temporary_workspace_logs_to_the_main_store(trained, tmp_path):

@@ -69,7 +69,7 @@ def record() -> None:
 
 
 @app.command()
-def ui(port: Annotated[int, typer.Option(min=0, max=65535, help="On 127.0.0.1.")] = 5000) -> None:
+def ui(port: Annotated[int, typer.Option(min=0, max=65535, envvar="PORT", help="On 127.0.0.1.")] = 5000) -> None:
     """Show the experiments in MLflow's pages, on loopback."""
     from reelmill import tracking
 

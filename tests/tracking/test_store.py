@@ -2,11 +2,13 @@
 
 import shutil
 import sqlite3
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 from tracked_workspace import artifacts, runs, train
 
-from reelmill.tracking.store import connect, plain_uri, store_uri
+from reelmill.tracking.store import connect, plain_uri, store_uri, tracker_errors
 
 
 def test_store_uri_is_the_main_checkouts_unless_a_server_is_named(workspace, monkeypatch):
@@ -19,6 +21,21 @@ def test_store_uri_is_the_main_checkouts_unless_a_server_is_named(workspace, mon
 
 def test_plain_uri_drops_credentials():
     assert plain_uri("at https://me:p@ss@host/x and postgresql://a:b@c/d") == "at https://host/x and postgresql://c/d"
+
+
+def test_errors_of_an_object_stores_library_are_the_trackers(monkeypatch):
+    class ClientError(Exception):
+        pass
+
+    assert not any(issubclass(ClientError, kind) for kind in tracker_errors())
+    library = SimpleNamespace(ClientError=ClientError, BotoCoreError=KeyError)
+    monkeypatch.setitem(sys.modules, "botocore.exceptions", library)
+    assert ClientError in tracker_errors()
+
+
+def test_link_names_the_port_of_the_page(workspace, monkeypatch):
+    monkeypatch.setenv("PORT", "8080")
+    assert "http://127.0.0.1:8080/#/experiments/" in connect("reelmill").link("a")
 
 
 def test_store_is_in_wal_mode(client):

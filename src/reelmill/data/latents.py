@@ -32,6 +32,7 @@ class LatentsInfo:
     temporal_compression: int
     text: str  # "tokens" or "embeddings"
     text_width: int
+    text_encoder_hash: str  # of the frozen encoder's weights; empty where it is trained along
     vocabulary_size: int
     manifest_hash: str
     autoencoder_hash: str

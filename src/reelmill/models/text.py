@@ -10,6 +10,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 from reelmill.compute import seed_all
 from reelmill.config import TextEncoder
 from reelmill.errors import UserError
+from reelmill.storage import hash_bytes
 
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 HEAD_SPAN = (
@@ -94,6 +95,12 @@ def load_text_encoder(settings: TextEncoder) -> tuple[PreTrainedTokenizerBase, T
             "Expected a diffusers pipeline's directory, a T5 encoder's directory with its tokenizer, or a hub id that you can reach."
         ) from None
     return tokenizer, model.eval()
+
+
+def weights_hash(model: T5EncoderModel) -> str:
+    """SHA-256 of an encoder's weights: embeddings belong to the encoder that made them, wherever it came from."""
+    parts = sorted(model.named_parameters())
+    return hash_bytes(*(part for name, p in parts for part in (name.encode(), p.detach().cpu().float().numpy().tobytes())))
 
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, captions: list[str], length: int) -> torch.Tensor:

@@ -27,6 +27,13 @@ _CLIENT_SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
 }
+_OBJECT_STORE_ERRORS = (
+    ("boto3.exceptions", "Boto3Error"),
+    ("botocore.exceptions", "BotoCoreError"),
+    ("botocore.exceptions", "ClientError"),
+    ("google.api_core.exceptions", "GoogleAPIError"),
+    ("azure.core.exceptions", "AzureError"),
+)
 _LOCKED_WAIT_S = 30  # how long SQLite waits for another process to finish its write
 # Columns in which MLflow keeps absolute artifact locations.
 _LOCATIONS = {
@@ -55,7 +62,7 @@ class Store:
         page = f"/#/experiments/{self.experiment_id}/runs/{run_id}"
         if self.uri.startswith("http"):
             return plain_uri(self.uri).rstrip("/") + page
-        return f"`make ui`, then http://127.0.0.1:5000{page}"
+        return f"`make ui`, then http://127.0.0.1:{os.environ.get('PORT', '5000')}{page}"
 
 
 def store_uri() -> str:
@@ -103,12 +110,17 @@ def tracker_errors() -> tuple[type[Exception], ...]:
     from requests.exceptions import RequestException
     from sqlalchemy.exc import SQLAlchemyError
 
+    # Artifacts on object storage are written by its own library, which is imported by then.
+    object_store = (
+        getattr(sys.modules[module], name) for module, name in _OBJECT_STORE_ERRORS if module in sys.modules
+    )
     return (
         MlflowException,
         SQLAlchemyError,
         sqlite3.Error,
         RequestException,
         OSError,  # a full or read-only disk, a refused connection
+        *object_store,
     )
 
 

@@ -13,7 +13,7 @@ from reelmill.config import Model, Params
 from reelmill.data.latents import LatentsInfo
 from reelmill.errors import UserError
 from reelmill.models.cogvideox import build_transformer, rotary_embedding
-from reelmill.models.text import build_text_encoder, load_text_encoder
+from reelmill.models.text import build_text_encoder, load_text_encoder, weights_hash
 
 
 @dataclass
@@ -66,6 +66,11 @@ def build_denoiser(params: Params, info: LatentsInfo, latents_dir: Path, device:
         encoder = build_text_encoder(text, info.vocabulary_size, params.train.seed)
     else:
         _, encoder = load_text_encoder(text)
+        if weights_hash(encoder) != info.text_encoder_hash:
+            raise UserError(
+                f"model.text_encoder.source: {text.source}: not the encoder whose embeddings are in {latents_dir}. "
+                "Put its weights back, or encode anew with `dvc repro -f encode`."
+            )
         encoder.requires_grad_(False)
     _, _, height, width = info.latent_shape
     if height % params.model.patch_size or width % params.model.patch_size:
