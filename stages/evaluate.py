@@ -33,10 +33,11 @@ def main() -> None:
     videos = load_videos(GENERATED)
     readings = read_videos(videos)
     autoencoder = load(AUTOENCODER, device=choose_device(params.evaluate.device))
-    losses = test_losses(PIPELINE, LATENTS, params)
+    losses, test_clips = test_losses(PIPELINE, LATENTS, params)
     evidence = assess(videos, readings, load_manifest(MANIFEST), params.data, params.evaluate, autoencoder, losses)
     write_json(RESULTS / "metrics.json", evidence.metrics())
     write_json(RESULTS / "verdicts.json", verdict_rows(videos, readings))
+    write_json(RESULTS / "test_clips.json", test_clips)
     write_text(RESULTS / "accuracy.csv", accuracy_csv(evidence.accuracies))
     charts = charts_of("Training", TRAIN / "history.csv") + charts_of("Validation", TRAIN / "validation.csv")
     made_from = {

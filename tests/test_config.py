@@ -82,7 +82,7 @@ def test_missing_file_says_what_to_do(tmp_path):
 def test_every_setting_is_read_somewhere():
     """A setting that is accepted and ignored is a defect: each name is an attribute that some code reads."""
     read = set()
-    for path in [*(ROOT / "src").rglob("*.py"), *(ROOT / "stages").glob("*.py")]:
+    for path in [path for folder in ("src", "stages", "flows") for path in (ROOT / folder).rglob("*.py")]:
         tree = ast.parse(path.read_text())
         read |= {
             node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)

@@ -254,6 +254,34 @@ class Evaluate(Section):
     device: Device
 
 
+class Promotion(Section):
+    """When a challenger takes the champion's place (flow retrain)."""
+
+    metric: Literal["auto", "accuracy", "clean_error"]
+    group: Literal["held_out", "seen", "rephrased"]
+    confidence: Annotated[float, Field(gt=0.5, lt=1)]
+    min_gain: float
+    min_accuracy: Share
+    max_clean_error: Annotated[float, Field(gt=0)]
+    max_flicker_ratio: Annotated[float, Field(gt=0)]
+    max_clean_error_ratio: Annotated[float, Field(gt=0)]
+    min_diversity_ratio: Annotated[float, Field(ge=0)]
+
+
+class Retrain(Section):
+    """The flow that keeps the model current."""
+
+    model_name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    start: Literal["scratch", "champion"]
+    stage_timeout_s: Positive
+    wait_s: Annotated[int, Field(ge=0)]
+    commit_lock: bool
+    lock_branch: Annotated[str, Field(pattern=r"^[\w./-]+$")]
+    cron: str
+    watch_interval_s: Positive
+    settle_s: Annotated[int, Field(ge=0)]
+
+
 class Compute(Section):
     """What all computing stages share."""
 
@@ -279,6 +307,8 @@ class Params(Section):
     sampling: Sampling
     generate: Generate
     evaluate: Evaluate
+    promotion: Promotion
+    retrain: Retrain
     compute: Compute
     tracking: Tracking
 

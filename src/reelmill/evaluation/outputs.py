@@ -45,5 +45,5 @@ def tables(
         "Reconstruction by the autoencoder": flat(read_json(autoencoder_metrics)),
         "Training figures": flat(read_json(training_metrics)),
         "Lineage (SHA-256 of the contents)": [(name, hash_path(path)) for name, path in made_from.items()],
-        "Settings": flat(params.model_dump(mode="json", exclude={"tracking"})),
+        "Settings": flat(params.model_dump(mode="json", exclude={"tracking", "promotion", "retrain"})),
     }

@@ -1,6 +1,6 @@
 """Losses on held-out clips: fixed clips, fixed noise, fixed noise levels."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,19 +23,21 @@ from reelmill.training.denoiser import Denoiser
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)  # middles of five equal quantiles of the noise level
 PIXEL_LEVELS = (0.5, 0.8, 0.95)  # where the form, the place and the first sketch are decided
 PIXEL_CLIPS = 8  # decoding costs more than denoising
+TEST_PIXEL_CLIPS = 32  # models are told apart by these
+PAIRED_LEVEL = 0.8  # of PIXEL_LEVELS, for comparisons clip by clip
 BATCH = 16
 
 
 class HeldOut:
     """The held-out clips of one split, with the figures that are computed on them."""
 
-    def __init__(self, params: Params, latents_dir: Path, split: str, count: int):
+    def __init__(self, params: Params, latents_dir: Path, split: str, count: int, pixel_clips: int = PIXEL_CLIPS):
         self.params = params
         self.clips = LatentClips(latents_dir, split)
         # By hash, so that every source and every recording has its share.
         by_hash = sorted(range(len(self.clips)), key=lambda index: hash_value(self.clips.clip_ids[index]))
         self.indices = by_hash[:count]
-        self._pixels = self._read_pixels([self.clips.clip_ids[index] for index in self.indices[:PIXEL_CLIPS]])
+        self._pixels = self._read_pixels([self.clips.clip_ids[index] for index in self.indices[:pixel_clips]])
 
     def _read_pixels(self, clip_ids: list[str]) -> UInt8[np.ndarray, "b f h w c"]:
         rows = {clip.clip_id: clip for clip in load_manifest()}
@@ -49,11 +51,18 @@ class HeldOut:
         predicted clean latents, against the clip as it was read: comparable across autoencoders and
         objectives, which the losses are not.
         """
+        return self.measure(denoiser, autoencoder)[0]
+
+    @torch.no_grad()
+    def measure(
+        self, denoiser: Denoiser, autoencoder: AutoencoderKLCogVideoX
+    ) -> tuple[dict[str, float], dict[float, dict[str, float]]]:
+        """`losses`, and by level the clean error of each single clip."""
         result = {f"loss_at_{level}": self._loss(denoiser, level) for level in LEVELS}
         result = {"loss": round(sum(result.values()) / len(LEVELS), 6), **result}
-        return result | {
-            f"clean_error_at_{level}": self._clean_error(denoiser, autoencoder, level) for level in PIXEL_LEVELS
-        }
+        errors = {level: self._clean_errors(denoiser, autoencoder, level) for level in PIXEL_LEVELS}
+        means = {f"clean_error_at_{level}": _mean_error(single.values()) for level, single in errors.items()}
+        return result | means, errors
 
     def _loss(self, denoiser: Denoiser, level: float) -> float:
         total = 0.0
@@ -64,14 +73,23 @@ class HeldOut:
             total += (prediction - target).square().mean(dim=(1, 2, 3, 4)).sum().item()
         return round(total / len(self.indices), 6)
 
-    def _clean_error(self, denoiser: Denoiser, autoencoder: AutoencoderKLCogVideoX, level: float) -> float:
-        _, _, prediction, sigma, noisy = self._predict(denoiser, self.indices[: len(self._pixels)], level)
-        clean = diffusion.predicted_clean(self.params.train.objective, noisy, prediction, sigma)
-        latents = rearrange(clean, "b t c h w -> b c t h w") / self.clips.info.scaling_factor
-        with autocast(latents.device, self.params.train.precision):
-            decoded = np.concatenate([to_frames(autoencoder.decode(part).sample) for part in latents.split(4)])
-        error = decoded.astype(np.float64) - self._pixels
-        return round(float(np.sqrt((error**2).mean())), 4)
+    def _clean_errors(
+        self, denoiser: Denoiser, autoencoder: AutoencoderKLCogVideoX, level: float
+    ) -> dict[str, float]:
+        """By clip, the root mean square error in 8-bit pixel values of the predicted clean clip."""
+        indices = self.indices[: len(self._pixels)]
+        errors: dict[str, float] = {}
+        for start in range(0, len(indices), BATCH):
+            part = indices[start : start + BATCH]
+            _, _, prediction, sigma, noisy = self._predict(denoiser, part, level)
+            clean = diffusion.predicted_clean(self.params.train.objective, noisy, prediction, sigma)
+            latents = rearrange(clean, "b t c h w -> b c t h w") / self.clips.info.scaling_factor
+            with autocast(latents.device, self.params.train.precision):
+                decoded = np.concatenate([to_frames(autoencoder.decode(few).sample) for few in latents.split(4)])
+            squares = (decoded.astype(np.float64) - self._pixels[start : start + BATCH]) ** 2
+            names = [self.clips.clip_ids[index] for index in part]
+            errors |= dict(zip(names, np.sqrt(squares.mean(axis=(1, 2, 3, 4))).tolist(), strict=True))
+        return errors
 
     def _predict(self, denoiser: Denoiser, indices: Sequence[int], level: float) -> tuple[Tensor, ...]:
         device = denoiser.transformer.device
@@ -90,10 +108,17 @@ class HeldOut:
         return clean, noise, prediction, sigma, noisy
 
 
-def test_losses(pipeline_dir: Path, latents_dir: Path, params: Params) -> dict[str, float]:
-    """The held-out figures of a saved pipeline on the test clips."""
+def _mean_error(errors: Iterable[float]) -> float:
+    return round(float(np.sqrt(np.mean(np.square(list(errors))))), 4)
+
+
+def test_losses(pipeline_dir: Path, latents_dir: Path, params: Params) -> tuple[dict[str, float], list[dict]]:
+    """The held-out figures of a saved pipeline on the test clips, and single clips' errors at level 0.8."""
     pipeline = load_pipeline(pipeline_dir, choose_device(params.evaluate.device))
     denoiser = Denoiser(
         pipeline.transformer.eval(), pipeline.text_encoder.eval(), params.model.text_encoder.source is None
     )
-    return HeldOut(params, latents_dir, "test", params.evaluate.loss_clips).losses(denoiser, pipeline.vae.eval())
+    held_out = HeldOut(params, latents_dir, "test", params.evaluate.loss_clips, TEST_PIXEL_CLIPS)
+    losses, errors = held_out.measure(denoiser, pipeline.vae.eval())
+    rows = [{"clip_id": name, "clean_error": round(error, 4)} for name, error in errors[PAIRED_LEVEL].items()]
+    return losses, rows
