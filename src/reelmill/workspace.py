@@ -13,11 +13,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import reelmill
 from reelmill.errors import UserError
-from reelmill.storage import discard, hash_path, hash_value, remove
+from reelmill.storage import discard, hash_path, hash_value, remove, write_json
 
+OWNER = Path(".reelmill/locks/workspace.lock")
+OWNER_VARIABLE = "REELMILL_OWNER"  # the process that a stage belongs to, and does not outlive
 KEPT_STATES = 3  # unfinished states of other settings that are kept, a stage
 _ENVIRONMENT = {  # set where the user has not: no telemetry, no chatter, deterministic matrix products on a GPU
     # Threads that wait sleep: alone on the machine it costs nothing, beside other work it is 4 to 7 times faster.
@@ -45,14 +48,100 @@ def prepare_environment() -> None:
 
 
 def run_stage(name: str, main: Callable[[], None]) -> None:
-    """Run a stage's ``main`` under its lock; a user's fault ends it with its text and status 1."""
+    """Run a stage's ``main`` under its locks; a user's fault ends it with its text and status 1.
+
+    How it ended is left in `outcome_path`, for dvc's own exit status is the same whatever went wrong.
+    """
     prepare_environment()
     end_with_parent()
     try:
-        with stage_lock(name):
+        with _no_other_owner(name), stage_lock(name):
+            _write_outcome(name, "running")
             main()
+            _write_outcome(name, "done")
     except UserError as error:
+        _write_outcome(name, "failed", str(error))
         sys.exit(f"\n{name} stopped:\n{error}")
+    except Exception as error:
+        _write_outcome(name, "failed", f"{type(error).__name__}: {error}")
+        raise
+
+
+def outcome_path(stage: str) -> Path:
+    """Where a stage's last run says how it ended: ``status`` (running, done, failed) and ``error``."""
+    return Path(".reelmill/outcomes") / f"{stage}.json"
+
+
+def _write_outcome(stage: str, status: str, error: str = "") -> None:
+    write_json(outcome_path(stage), {"status": status, "error": error, "pid": os.getpid()})
+
+
+@contextmanager
+def workspace_lock(purpose: str, wait_s: float = 0.0) -> Iterator[None]:
+    """Own this workspace: meanwhile only stages started from within this block run in it.
+
+    Raises:
+        UserError: naming who holds it (another owner, or a stage started by hand) after ``wait_s`` seconds.
+    """
+    with _owner_file() as file:
+        _take(
+            file,
+            fcntl.LOCK_EX,
+            wait_s,
+            lambda: f"{OWNER}: this workspace is in use by {_holder(file)}. Wait for it to end, then run {purpose} again.",
+        )
+        _write_holder(file, f"{purpose} (process {os.getpid()})")
+        os.environ[OWNER_VARIABLE] = str(os.getpid())
+        try:
+            yield
+        finally:
+            del os.environ[OWNER_VARIABLE]
+            file.truncate(0)
+
+
+@contextmanager
+def _no_other_owner(stage: str) -> Iterator[None]:
+    """Keep owners out while a stage runs that none of them has started."""
+    with _owner_file() as file:
+        owner = os.environ.get(OWNER_VARIABLE)
+        if owner is not None and f"(process {owner})" in _holder(file):
+            yield
+            return
+        _take(
+            file,
+            fcntl.LOCK_SH,
+            0.0,
+            lambda: f"{OWNER}: {_holder(file)} is at work in this workspace. Wait for it to end, then run {stage} again.",
+        )
+        yield
+
+
+def _owner_file() -> IO[str]:
+    OWNER.parent.mkdir(parents=True, exist_ok=True)
+    return OWNER.open("a+")
+
+
+def _holder(file: IO[str]) -> str:
+    file.seek(0)
+    return file.read().strip() or "a stage that was started by hand"
+
+
+def _write_holder(file: IO[str], text: str) -> None:
+    file.truncate(0)
+    file.write(text)
+    file.flush()
+
+
+def _take(file: IO[str], kind: int, wait_s: float, complaint: Callable[[], str]) -> None:
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise UserError(complaint()) from None
+            time.sleep(0.2)
 
 
 @contextmanager
@@ -64,24 +153,17 @@ def stage_lock(name: str, wait_s: float = 30.0) -> Iterator[None]:
     """
     path = Path(".reelmill/locks") / f"{name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
+
+    def complaint() -> str:
+        holder = _holder(file)
+        return (
+            f"{path}: process {holder} is running {name} in this workspace. "
+            f"Wait for it to end, or end it with `kill {holder}`, then run again."
+        )
+
     with path.open("a+") as file:
-        deadline = time.monotonic() + wait_s
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    file.seek(0)
-                    holder = file.read().strip() or "unknown"
-                    raise UserError(
-                        f"{path}: process {holder} is running {name} in this workspace. "
-                        f"Wait for it to end, or end it with `kill {holder}`, then run again."
-                    ) from None
-                time.sleep(0.2)
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+        _take(file, fcntl.LOCK_EX, wait_s, complaint)
+        _write_holder(file, str(os.getpid()))
         yield
 
 
@@ -89,16 +171,26 @@ def end_with_parent(poll_s: float = 0.5) -> None:
     """End this process when what started it (`dvc`, or the `dvc` of its shell) has gone.
 
     A stage that outlived a killed `dvc` would write beside the next one. Nothing is lost: what
-    is saved is whole.
+    is saved is whole. The same holds for the flow that started dvc, which ``REELMILL_OWNER`` names.
     """
-    family = _family()
+    family, owner = _family(), int(os.environ.get(OWNER_VARIABLE, "0"))
 
     def watch() -> None:
-        while _family() == family:
+        while _family() == family and (not owner or _runs(owner)):
             time.sleep(poll_s)
         os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True, name="end-with-parent").start()
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it runs, as somebody else
+        pass
+    return True
 
 
 def _family() -> tuple[int, int]:

@@ -83,6 +83,15 @@ def record(params: Params, workspace: Path = Path(".")) -> str:
     return f"MLflow run {run_id}: {store.link(run_id)}"
 
 
+def ensure_logged(params: Params, workspace: Path = Path(".")) -> str:
+    """The id of this workspace's run, its videos and evidence logged.
+
+    Raises:
+        one of `store.tracker_errors`: when the tracker is away.
+    """
+    return _log(params, workspace, with_evidence=True)[1]
+
+
 def _when_reachable(params: Params, workspace: Path, with_evidence: bool) -> str | None:
     try:
         return _log(params, workspace, with_evidence)[1]
