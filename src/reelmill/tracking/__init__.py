@@ -7,7 +7,7 @@ left. `record` closes a pipeline run. MLflow is imported only by what talks to i
 """
 
 from reelmill.tracking.lineage import evaluation_hash, model_hash
-from reelmill.tracking.results import log_evaluation, log_generation, record
+from reelmill.tracking.results import ensure_logged, log_evaluation, log_generation, record
 from reelmill.tracking.sender import catch_up
 from reelmill.tracking.store import serve, store_uri
 from reelmill.tracking.training import TrainingLog
@@ -15,6 +15,7 @@ from reelmill.tracking.training import TrainingLog
 __all__ = [
     "TrainingLog",
     "catch_up",
+    "ensure_logged",
     "evaluation_hash",
     "log_evaluation",
     "log_generation",

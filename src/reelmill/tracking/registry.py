@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 CHAMPION, PREVIOUS = "champion", "previous"
-SERVABLE, DATA, VERDICT = "reelmill.servable_of", "reelmill.data_hash", "reelmill.verdict"
+SERVABLE, DATA = "reelmill.servable_of", "reelmill.data_hash"
+VERDICT, QUESTION = "reelmill.verdict", "reelmill.verdict_question"
 
 
 @dataclass(frozen=True)
@@ -120,22 +121,41 @@ def evidence(params: Params, model_hash: str, evaluation: str, target: Path) -> 
     store = connect(params.tracking.experiment)
     for run in find_runs(store, MODEL_HASH, model_hash):
         if run.data.tags.get(EVALUATION) == evaluation and EVIDENCE in run.data.tags:
-            with atomic_path(target) as temporary:
+            with tempfile.TemporaryDirectory() as folder, atomic_path(target) as temporary:
                 temporary.mkdir()
                 for name in ("metrics.json", "verdicts.json", "test_clips.json"):
-                    store.client.download_artifacts(run.info.run_id, f"evaluation/{name}", str(temporary))
-                for file in (temporary / "evaluation").iterdir():
-                    file.rename(temporary / file.name)
-                (temporary / "evaluation").rmdir()
+                    got = store.client.download_artifacts(run.info.run_id, f"evaluation/{name}", folder)
+                    shutil.copy2(got, temporary / name)
             return run.info.run_id
     return None
 
 
-def note_verdict(params: Params, version: Version, verdict: dict) -> None:
-    """Write a decision with its reasons on the challenger's version and run."""
+def training_results(params: Params, version: Version, target: Path) -> None:
+    """Put a version's training figures (history, metrics) into ``target``, where the report reads them."""
+    client = connect(params.tracking.experiment).client
+    with tempfile.TemporaryDirectory() as folder:
+        got = Path(client.download_artifacts(version.run_id, "training", folder))
+        target.mkdir(parents=True, exist_ok=True)
+        for file in got.iterdir():
+            shutil.copy2(file, target / file.name)
+
+
+def verdict(params: Params, version: Version, question: str) -> str | None:
+    """``promoted`` or ``refused``; None while this question about a version was not answered."""
+    client = connect(params.tracking.experiment).client
+    tags = client.get_model_version(version.name, version.number).tags
+    return tags.get(VERDICT) if tags.get(QUESTION) == question else None
+
+
+def note_verdict(params: Params, version: Version, question: str, verdict: dict) -> None:
+    """Write a decision with its reasons on the challenger's version and run.
+
+    ``question`` is the hash of all that it depends on: the models, the evaluation set, the thresholds.
+    """
     store = connect(params.tracking.experiment)
     word = "promoted" if verdict["promoted"] else "refused"
     store.client.set_model_version_tag(version.name, version.number, VERDICT, word)
+    store.client.set_model_version_tag(version.name, version.number, QUESTION, question)
     store.client.update_model_version(version.name, version.number, "\n".join([word, *verdict["reasons"]]))
     store.client.set_tag(version.run_id, VERDICT, word)
     with tempfile.TemporaryDirectory() as folder:
