@@ -19,7 +19,10 @@ _NO_CLIPS = "README.md"
 
 
 def fingerprint() -> str:
-    """Hash of the names and contents of what lies in data/videos; a touched file is not a changed one."""
+    """Hash of the names and contents of what lies in data/videos, and of its version in DVC.
+
+    A touched file is not a changed one.
+    """
     known = read_json(_SEEN) if _SEEN.exists() else {}
     files = sorted(p for p in VIDEOS.rglob("*") if p.is_file() and p.name != _NO_CLIPS) if VIDEOS.is_dir() else []
     seen = {}
@@ -29,22 +32,18 @@ def fingerprint() -> str:
         seen[key] = known.get(key) or hash_path(path)
     if seen != known:
         write_json(_SEEN, seen)
-    return hash_value({key.split("|")[0]: digest for key, digest in seen.items()})
+    pointer = hash_path(POINTER) if POINTER.exists() else ""  # git may bring a version that is still to be pulled
+    return hash_value([pointer, {key.split("|")[0]: digest for key, digest in seen.items()}])
 
 
-def newest_change_s() -> float:
-    """When anything in data/videos was last written, as seconds since the epoch; 0 for nothing."""
-    return max((p.stat().st_mtime for p in VIDEOS.rglob("*")), default=0.0) if VIDEOS.is_dir() else 0.0
+def note_finished(*fingerprints: str | None) -> None:
+    """Remember that a retraining on these clips has come to its end: as announced, and as versioned."""
+    write_json(FINISHED, sorted({f for f in fingerprints if f}))
 
 
-def note_finished(clips: str) -> None:
-    """Remember that a retraining on these clips has come to its end."""
-    write_json(FINISHED, {"fingerprint": clips})
-
-
-def finished() -> str | None:
-    """The fingerprint of the clips of the last retraining that came to its end."""
-    return read_json(FINISHED)["fingerprint"] if FINISHED.exists() else None
+def is_finished(clips: str) -> bool:
+    """Whether the last retraining that came to its end was on these clips."""
+    return FINISHED.exists() and clips in read_json(FINISHED)
 
 
 def version(log: Callable[[str], None]) -> None:

@@ -32,7 +32,7 @@ def make_workspace(checkout: Path, target: Path, links: Iterable[str] = ()) -> P
     cache.mkdir(exist_ok=True)
     write_text(
         target / ".dvc/config",
-        f"[core]\n    no_scm = true\n    analytics = false\n[cache]\n    dir = {cache.resolve()}\n    type = \"reflink,hardlink,copy\"\n",
+        f'[core]\n    no_scm = true\n    analytics = false\n[cache]\n    dir = {cache.resolve()}\n    type = "reflink,hardlink,copy"\n',
     )
     for name in ("data/videos", *links):
         source = checkout / name
@@ -60,7 +60,9 @@ def set_params(workspace: Path, changes: dict[str, object]) -> None:
         for part in parents:
             section = section.get(part) if isinstance(section, dict) else None
         if not isinstance(section, dict) or last not in section:
-            raise UserError(f"params.yaml: {key}: no such setting. The settings are listed in params.yaml, with comments.")
+            raise UserError(
+                f"params.yaml: {key}: no such setting. The settings are listed in params.yaml, with comments."
+            )
         section[last] = value
     with path.open("w") as file:
         yaml.dump(settings, file)

@@ -36,8 +36,8 @@ def champion_evidence(params: Params, champion: Version, evaluation: str, log: C
     workspace = _workspace(params, champion)
     for stage in ("fit-autoencoder", "encode", "generate", "evaluate"):
         result = _run_stage(stage, log, params, workspace)
-        if result.result == "failed":
-            raise StageFailed(f"{stage} of the champion: {result.reason}")
+        if result.result in ("failed", "killed"):
+            raise StageFailed(f"{stage} of the champion: {result.reason}", resumable=True)
     if not registry.evidence(params, champion.model_hash, evaluation, known):
         raise UserError(
             f"{champion}: evaluated in {workspace}, and MLflow has no evidence of it on set {evaluation[:12]}. "

@@ -19,6 +19,7 @@ STAGES = ("make-samples", "validate-data", "fit-autoencoder", "encode", "train",
 PROGRESS_EVERY_S = 10.0  # a progress bar's lines in the log
 TAIL_LINES = 12
 GRACE_S = 5.0  # between SIGTERM and SIGKILL
+_RESUMES = "the next run goes on from its saved state"
 _PROGRESS = re.compile(r"\d+%\|")
 
 
@@ -33,7 +34,7 @@ class Ended:
 
 @dataclass(frozen=True)
 class StageResult:
-    """What became of a stage: ``ran``, ``cached`` (nothing to do, or restored) or ``failed`` with the reason."""
+    """What became of a stage: ``ran``, ``cached`` (nothing to do, or restored), ``failed`` or ``killed``, with the reason."""
 
     stage: str
     result: str
@@ -42,7 +43,11 @@ class StageResult:
 
 
 class StageFailed(RuntimeError):
-    """A stage that ended badly; says why in the stage's own words."""
+    """A stage that ended badly; says why in the stage's own words, and whether another run may go on from there."""
+
+    def __init__(self, text: str, resumable: bool):
+        super().__init__(text)
+        self.resumable = resumable
 
 
 def run(command: list[str], log: Callable[[str], None], timeout_s: float | None, cwd: Path = Path(".")) -> Ended:
@@ -61,7 +66,9 @@ def run(command: list[str], log: Callable[[str], None], timeout_s: float | None,
         start_new_session=True,
     )
     expired = threading.Event()
-    timer = threading.Timer(timeout_s or threading.TIMEOUT_MAX, lambda: (expired.set(), _signal(process, signal.SIGKILL)))
+    timer = threading.Timer(
+        timeout_s or threading.TIMEOUT_MAX, lambda: (expired.set(), _signal(process, signal.SIGKILL))
+    )
     timer.daemon = True
     tail: deque[str] = deque(maxlen=TAIL_LINES)
     shown = 0.0
@@ -97,14 +104,14 @@ def run_stage(stage: str, log: Callable[[str], None], timeout_s: float, workspac
     if ended.status == 0:
         return StageResult(stage, "ran" if told else "cached", seconds)
     if ended.timed_out:
-        reason = f"ended after {timeout_s:.0f} s, the limit of retrain.stage_timeout_s; the next run goes on from its saved state"
-    elif told is None:
-        reason = "dvc did not start it:\n" + "\n".join(ended.tail)
-    elif told["status"] == "running":
-        reason = "it was killed without a word, as when memory runs out; the next run goes on from its saved state"
-    else:
-        reason = told["error"] or "\n".join(ended.tail)
-    return StageResult(stage, "failed", seconds, reason)
+        reason = f"ended after {timeout_s:.0f} s, the limit of retrain.stage_timeout_s; {_RESUMES}"
+        return StageResult(stage, "killed", seconds, reason)
+    if told is None:
+        return StageResult(stage, "failed", seconds, "dvc did not start it:\n" + "\n".join(ended.tail))
+    if told["status"] == "running":
+        reason = f"it was killed without a word, as when memory runs out; {_RESUMES}"
+        return StageResult(stage, "killed", seconds, reason)
+    return StageResult(stage, "failed", seconds, told["error"] or "\n".join(ended.tail))
 
 
 def environment() -> dict[str, str]:

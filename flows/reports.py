@@ -24,9 +24,7 @@ def stage(result: StageResult) -> None:
     )
 
 
-def outcome(
-    text: str, decision: Decision | None, results: Sequence[StageResult], params: Params, run_id: str
-) -> None:
+def outcome(text: str, decision: Decision | None, results: Sequence[StageResult], params: Params, run_id: str) -> None:
     """The retraining's outcome: stages, figures of challenger and champion, the MLflow run, a contact sheet."""
     create_table_artifact(
         [{"stage": r.stage, "result": r.result, "seconds": r.seconds} for r in results],
@@ -43,7 +41,9 @@ def outcome(
     reasons = "" if decision is None else "".join(f"- {reason}\n" for reason in decision.reasons)
     link = registry.tag_run(params, run_id, {"reelmill.outcome": text[:5000]})
     create_markdown_artifact(
-        f"# {text.split(':')[0]}\n\n{text}\n\n{reasons}\nMLflow run {run_id}: {link}\n", key="outcome", description=text[:200]
+        f"# {text.split(':')[0]}\n\n{text}\n\n{reasons}\nMLflow run {run_id}: {link}\n",
+        key="outcome",
+        description=text[:200],
     )
     if (GENERATED / "videos.json").exists():
         first = read_json(GENERATED / "videos.json")[0]

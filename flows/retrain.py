@@ -12,7 +12,7 @@ from prefect.runtime import flow_run
 
 from flows import data, reports
 from flows.judging import champion_evidence
-from flows.pipeline import STAGES, StageFailed, StageResult, run, run_stage
+from flows.pipeline import STAGES, StageFailed, StageResult, run_stage
 from reelmill import tracking
 from reelmill.config import Params, load_params
 from reelmill.errors import UserError
@@ -45,21 +45,23 @@ def retrain(fingerprint: str | None = None) -> str:
     prepare_environment()
     params = load_params()
     with workspace_lock(f"retrain {flow_run.get_name() or ''}".strip(), params.retrain.wait_s):
-        current = data.fingerprint()
+        if fingerprint and data.is_finished(fingerprint):
+            return f"unchanged: clips {fingerprint[:12]} were trained on before"
+        champion = reconcile(params)
+        announced = data.fingerprint()
+        version_data(params)
+        clips = data.fingerprint()
         try:
-            outcome = _retrain(params)
-        except (StageFailed, UserError):
-            data.note_finished(current)  # these clips fail again: only a change of them asks for another try
+            outcome = _retrain(params, champion)
+        except StageFailed as error:
+            if not error.resumable:  # these clips fail again: only a change of them asks for another try
+                data.note_finished(announced, clips)
             raise
-        data.note_finished(current)
-    if fingerprint and fingerprint != current:
-        get_run_logger().info("The clips have changed since %s was announced; trained on those of now.", fingerprint[:12])
+        data.note_finished(announced, clips)
     return outcome
 
 
-def _retrain(params: Params) -> str:
-    champion = reconcile(params)
-    version_data(params)
+def _retrain(params: Params, champion: Version | None) -> str:
     results = [_stage(stage, params) for stage in STAGES]
     run_id = log_run(params)
     challenger = register(params, run_id)
@@ -118,8 +120,8 @@ def reproduce(stage: str, timeout_s: int) -> StageResult:
     """
     result = run_stage(stage, get_run_logger().info, timeout_s)
     reports.stage(result)
-    if result.result == "failed":
-        raise StageFailed(f"{stage}: {result.reason}")
+    if result.result in ("failed", "killed"):
+        raise StageFailed(f"{stage}: {result.reason}", resumable=result.result == "killed")
     return result
 
 
@@ -129,7 +131,9 @@ def log_run(params: Params) -> str:
     run_id = tracking.ensure_logged(params)
     print(tracking.record(params))
     if flow_run.id:
-        registry.tag_run(params, run_id, {"prefect.flow_run_id": flow_run.id, "prefect.flow_run_name": flow_run.get_name()})
+        registry.tag_run(
+            params, run_id, {"prefect.flow_run_id": flow_run.id, "prefect.flow_run_name": flow_run.get_name()}
+        )
     return run_id
 
 
@@ -167,13 +171,17 @@ def settle(params: Params, challenger: Version, question: str, decision: Decisio
 @task
 def commit_lock(params: Params, outcome: str) -> None:
     """Commit dvc.lock on the branch ``retrain.lock_branch``, whatever is checked out; never pushed."""
-    commit = data.commit_on_branch(["dvc.lock", *data.tracked_files()], params.retrain.lock_branch, f"Retrained: {outcome}")
+    commit = data.commit_on_branch(
+        ["dvc.lock", *data.tracked_files()], params.retrain.lock_branch, f"Retrained: {outcome}"
+    )
     get_run_logger().info("dvc.lock: %s on branch %s", commit[:12], params.retrain.lock_branch)
 
 
 def main() -> None:
     """Retrain now and say what came of it; status 1 when it failed."""
-    parser = argparse.ArgumentParser(prog="python -m flows.retrain", description="Retrain, judge and promote, once, now.")
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.retrain", description="Retrain, judge and promote, once, now."
+    )
     parser.parse_args()
     try:
         print(retrain())

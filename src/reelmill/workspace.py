@@ -88,7 +88,9 @@ def workspace_lock(purpose: str, wait_s: float = 0.0) -> Iterator[None]:
             file,
             fcntl.LOCK_EX,
             wait_s,
-            lambda: f"{OWNER}: this workspace is in use by {_holder(file)}. Wait for it to end, then run {purpose} again.",
+            lambda: (
+                f"{OWNER}: this workspace is in use by {_holder(file)}. Wait for it to end, then run {purpose} again."
+            ),
         )
         _write_holder(file, f"{purpose} (process {os.getpid()})")
         os.environ[OWNER_VARIABLE] = str(os.getpid())
@@ -111,7 +113,9 @@ def _no_other_owner(stage: str) -> Iterator[None]:
             file,
             fcntl.LOCK_SH,
             0.0,
-            lambda: f"{OWNER}: {_holder(file)} is at work in this workspace. Wait for it to end, then run {stage} again.",
+            lambda: (
+                f"{OWNER}: {_holder(file)} is at work in this workspace. Wait for it to end, then run {stage} again."
+            ),
         )
         yield
 

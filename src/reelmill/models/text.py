@@ -100,7 +100,9 @@ def load_text_encoder(settings: TextEncoder) -> tuple[PreTrainedTokenizerBase, T
 def weights_hash(model: T5EncoderModel) -> str:
     """SHA-256 of an encoder's weights: embeddings belong to the encoder that made them, wherever it came from."""
     parts = sorted(model.named_parameters())
-    return hash_bytes(*(part for name, p in parts for part in (name.encode(), p.detach().cpu().float().numpy().tobytes())))
+    return hash_bytes(
+        *(part for name, p in parts for part in (name.encode(), p.detach().cpu().float().numpy().tobytes()))
+    )
 
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, captions: list[str], length: int) -> torch.Tensor:

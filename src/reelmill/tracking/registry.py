@@ -107,11 +107,11 @@ def fetch(params: Params, version: Version, target: Path) -> bool:
     store = connect(params.tracking.experiment)
     source = store.client.get_model_version(version.name, version.number).source
     with tempfile.TemporaryDirectory() as folder, atomic_path(target) as temporary:
-        got = download_artifacts(
-            artifact_uri=f"{source}/artifacts/pipeline", dst_path=folder, tracking_uri=store.uri
-        )
+        got = download_artifacts(artifact_uri=f"{source}/artifacts/pipeline", dst_path=folder, tracking_uri=store.uri)
         if lineage.model_hash(Path(got)) != version.model_hash:
-            raise UserError(f"{version}: the store's files are not the weights that were registered. Restore the store.")
+            raise UserError(
+                f"{version}: the store's files are not the weights that were registered. Restore the store."
+            )
         shutil.copytree(got, temporary, copy_function=link)
     return True
 

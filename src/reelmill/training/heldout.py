@@ -73,9 +73,7 @@ class HeldOut:
             total += (prediction - target).square().mean(dim=(1, 2, 3, 4)).sum().item()
         return round(total / len(self.indices), 6)
 
-    def _clean_errors(
-        self, denoiser: Denoiser, autoencoder: AutoencoderKLCogVideoX, level: float
-    ) -> dict[str, float]:
+    def _clean_errors(self, denoiser: Denoiser, autoencoder: AutoencoderKLCogVideoX, level: float) -> dict[str, float]:
         """By clip, the root mean square error in 8-bit pixel values of the predicted clean clip."""
         indices = self.indices[: len(self._pixels)]
         errors: dict[str, float] = {}
