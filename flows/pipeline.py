@@ -1,5 +1,6 @@
 """dvc as a child process: its live log, its time limit, its end, and what a stage left about itself."""
 
+import contextlib
 import os
 import re
 import signal
@@ -132,7 +133,5 @@ def _end_group(process: subprocess.Popen) -> None:
 
 
 def _signal(process: subprocess.Popen, number: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, number)
-    except ProcessLookupError:
-        pass

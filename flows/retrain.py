@@ -53,8 +53,8 @@ def retrain(fingerprint: str | None = None) -> str:
         clips = data.fingerprint()
         try:
             outcome = _retrain(params, champion)
-        except StageFailed as error:
-            if not error.resumable:  # these clips fail again: only a change of them asks for another try
+        except (StageFailed, UserError) as error:
+            if not getattr(error, "resumable", False):  # it fails again: only other clips ask for another try
                 data.note_finished(announced, clips)
             raise
         data.note_finished(announced, clips)

@@ -9,6 +9,7 @@ from prefect.events import emit_event
 from flows import data
 from reelmill.config import load_params
 from reelmill.storage import hash_value, read_json, write_json
+from reelmill.workspace import owner
 
 CHANGED = "reelmill.clips.changed"
 _SINCE = Path(".reelmill/watch.json")
@@ -42,5 +43,7 @@ def _look(settle_s: float) -> str:
         write_json(_SINCE, last)
     if time.time() - last["since_s"] < settle_s:
         return f"changing: {clips[:12]} has not lain still for {settle_s} s"
+    if busy := owner():
+        return f"changed: {clips[:12]} waits for {busy}"
     emit_event(CHANGED, resource={"prefect.resource.id": resource()}, payload={"fingerprint": clips})
     return f"changed: {clips[:12]} announced"

@@ -101,6 +101,16 @@ def workspace_lock(purpose: str, wait_s: float = 0.0) -> Iterator[None]:
             file.truncate(0)
 
 
+def owner() -> str | None:
+    """Who is at work in this workspace; None when nobody is."""
+    with _owner_file() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _holder(file)
+    return None
+
+
 @contextmanager
 def _no_other_owner(stage: str) -> Iterator[None]:
     """Keep owners out while a stage runs that none of them has started."""

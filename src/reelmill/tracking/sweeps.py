@@ -1,0 +1,63 @@
+"""A sweep in MLflow: a parent run, and a child for each trial; the children share their metrics' names."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from reelmill.config import Params
+from reelmill.storage import write_csv
+from reelmill.tracking.lineage import stage_metrics
+from reelmill.tracking.results import ensure_logged
+from reelmill.tracking.runs import find_runs, log_files, log_params, log_points
+from reelmill.tracking.store import connect
+
+SWEEP, TRIAL = "reelmill.sweep", "reelmill.trial"
+STAGES = ("fit-autoencoder", "encode", "train", "evaluate")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep's parent run."""
+
+    run_id: str
+    link: str
+
+
+def open_sweep(params: Params, key: str, grid: Mapping[str, Sequence]) -> Sweep:
+    """The parent run of this very sweep: a new one, or the one that was interrupted."""
+    store = connect(params.tracking.experiment)
+    runs = find_runs(store, SWEEP, key)
+    run = runs[0] if runs else store.client.create_run(store.experiment_id, run_name=f"sweep-{key}", tags={SWEEP: key})
+    store.client.update_run(run.info.run_id, "RUNNING")
+    log_params(store, run, {name: ", ".join(map(str, values)) for name, values in grid.items()})
+    return Sweep(run.info.run_id, store.link(run.info.run_id))
+
+
+def log_trial(
+    params: Params, workspace: Path, parent: str, key: str, changes: Mapping[str, object]
+) -> dict[str, float]:
+    """Make the trial's run a child of the sweep; returns its scalar figures.
+
+    The run is the one that its stages logged: with every parameter, so that parallel coordinates work.
+    """
+    store = connect(params.tracking.experiment)
+    run_id = ensure_logged(params, workspace)
+    tags = {"mlflow.parentRunId": parent, TRIAL: key, "reelmill.trial_changes": str(dict(changes))}
+    for name, value in tags.items():
+        store.client.set_tag(run_id, name, value)
+    return {name: value for stage in STAGES for name, value in stage_metrics(stage, workspace).items()}
+
+
+def close_sweep(params: Params, run_id: str, rows: Sequence[dict], best: Mapping | None) -> None:
+    """The table of trials on the parent run, the best one named; FAILED when there is none."""
+    store = connect(params.tracking.experiment)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trials.csv"
+        write_csv(path, list(rows))
+        log_files(store, run_id, {"trials.csv": path})
+    if best is not None:
+        store.client.set_tag(run_id, "reelmill.best_trial", best["trial"])
+        points = [(name, 0, value) for name, value in best.items() if isinstance(value, float)]
+        log_points(store, run_id, [(f"best/{name.lstrip('-')}", step, value) for name, step, value in points], 0)
+    store.client.set_terminated(run_id, "FINISHED" if best is not None else "FAILED")
