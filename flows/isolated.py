@@ -9,9 +9,17 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from reelmill.errors import UserError
-from reelmill.storage import write_text
+from reelmill.storage import atomic_path, write_text
 
 CODE = ("dvc.yaml", "dvc.lock", "params.yaml", "presets", "src", "stages", ".dvcignore", "pyproject.toml")
+_CONFIG = """\
+[core]
+    no_scm = true
+    analytics = false
+[cache]
+    dir = {cache}
+    type = "reflink,hardlink,copy"
+"""
 _SKIPPED = shutil.ignore_patterns("__pycache__", "*.egg-info", "*.partial")
 
 
@@ -21,27 +29,28 @@ def make_workspace(checkout: Path, target: Path, links: Iterable[str] = ()) -> P
     It keeps no git and logs to the checkout's MLflow store. ``links`` names files and folders of the
     checkout that it is given as hard links; whatever writes there replaces them, and the checkout's stay.
     """
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir(parents=True)
+    with atomic_path(target) as temporary:
+        _fill(checkout, temporary, ("data/videos", *links))
+    return target
+
+
+def _fill(checkout: Path, target: Path, links: Iterable[str]) -> None:
+    target.mkdir()
     for name in CODE:
         if (checkout / name).is_dir():
             shutil.copytree(checkout / name, target / name, ignore=_SKIPPED)
         elif (checkout / name).exists():
             shutil.copy2(checkout / name, target / name)
-    cache = checkout / ".dvc/cache"
+    cache = (checkout / ".dvc/cache").resolve()
     cache.mkdir(exist_ok=True)
-    write_text(
-        target / ".dvc/config",
-        f'[core]\n    no_scm = true\n    analytics = false\n[cache]\n    dir = {cache.resolve()}\n    type = "reflink,hardlink,copy"\n',
-    )
-    for name in ("data/videos", *links):
+    write_text(target / ".dvc/config", _CONFIG.format(cache=cache))
+    for name in links:
         source = checkout / name
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
             shutil.copytree(source, target / name, copy_function=_link, dirs_exist_ok=True)
         elif source.exists():
             _link(source, target / name)
-    return target
 
 
 def set_params(workspace: Path, changes: dict[str, object]) -> None:

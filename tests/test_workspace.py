@@ -7,7 +7,16 @@ import time
 import pytest
 
 from reelmill.errors import UserError
-from reelmill.workspace import KEPT_STATES, finish_state, main_checkout, stage_lock, state_directory
+from reelmill.storage import read_json
+from reelmill.workspace import (
+    KEPT_STATES,
+    finish_state,
+    main_checkout,
+    owner,
+    stage_lock,
+    state_directory,
+    workspace_lock,
+)
 
 
 def test_lock_names_its_holder(tmp_path, monkeypatch):
@@ -83,3 +92,60 @@ def _runs(pid: int) -> bool:
             return file.read().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_owner_keeps_stages_started_by_hand_out_and_its_own_in(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    stage = "from reelmill.workspace import run_stage; run_stage('train', lambda: print('worked'))"
+    with workspace_lock("retrain"):
+        own = subprocess.run([sys.executable, "-c", stage], capture_output=True, text=True)
+        monkeypatch.delenv("REELMILL_OWNER")
+        other = subprocess.run([sys.executable, "-c", stage], capture_output=True, text=True)
+        monkeypatch.setenv("REELMILL_OWNER", "gone with the block")
+    assert own.stdout == "worked\n"
+    assert other.returncode == 1
+    assert f"retrain (process {os.getpid()}) is at work in this workspace" in other.stderr
+    assert read_json(tmp_path / ".reelmill/outcomes/train.json")["status"] == "failed"
+    assert owner() is None
+
+
+def test_second_owner_is_told_who_the_first_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with (
+        workspace_lock("retrain"),
+        pytest.raises(UserError, match=r"in use by retrain \(process \d+\)"),
+        workspace_lock("x"),
+    ):
+        pass
+
+
+def test_stage_by_hand_keeps_owners_out(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    stage = "from reelmill.workspace import run_stage; import time; run_stage('train', lambda: (print('works', flush=True), time.sleep(60)))"
+    process = subprocess.Popen([sys.executable, "-c", stage], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "works\n"
+    assert owner() == "a stage that was started by hand"
+    with pytest.raises(UserError, match="a stage that was started by hand"), workspace_lock("retrain"):
+        pass
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.parametrize(
+    ("work", "status", "error"),
+    [
+        ("lambda: None", "done", ""),
+        ("lambda: (_ for _ in ()).throw(UserError('no clips'))", "failed", "no clips"),
+        ("lambda: 1 / 0", "failed", "ZeroDivisionError: division by zero"),
+        ("lambda: __import__('os').kill(__import__('os').getpid(), 9)", "running", ""),
+    ],
+)
+def test_outcome_says_how_a_stage_ended(tmp_path, monkeypatch, work, status, error):
+    monkeypatch.chdir(tmp_path)
+    code = (
+        f"from reelmill.errors import UserError\nfrom reelmill.workspace import run_stage\nrun_stage('train', {work})"
+    )
+    subprocess.run([sys.executable, "-c", code], capture_output=True)
+    outcome = read_json(tmp_path / ".reelmill/outcomes/train.json")
+    assert (outcome["status"], outcome["error"]) == (status, error)
