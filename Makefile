@@ -1,10 +1,11 @@
-# make repro | test | check | smoke | ui | help
+# make repro | test | check | smoke | ui | retrain | rollback | schedule | help
 PYTHON ?= python3
 # Where torch comes from: empty for pip's own configuration, or for example
 # TORCH_INDEX=https://download.pytorch.org/whl/cpu (CPU build) or .../whl/cu130 (CUDA build).
 TORCH_INDEX ?=
 TORCH_VERSION := 2.13.0
 PORT ?= 5000
+PREFECT_PORT ?= 4200
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
@@ -13,7 +14,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 INSTALLED := .venv/.installed
 
-.PHONY: repro test check smoke ui help
+.PHONY: repro test check smoke ui retrain rollback schedule help
 .DEFAULT_GOAL := help
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -45,6 +46,15 @@ smoke: $(INSTALLED) ## all seven stages in minutes, in a workspace of its own
 
 ui: $(INSTALLED) ## MLflow's pages on loopback
 	reelmill ui --port $(PORT)
+
+retrain: $(INSTALLED) ## retrain, judge and promote, once, now; no server needed
+	python -m flows.retrain
+
+rollback: $(INSTALLED) ## the previous champion takes its place again
+	python -m flows.rollback
+
+schedule: $(INSTALLED) ## Prefect's server and page, the nightly retraining, the watch for new clips; Ctrl-C ends all
+	python -m flows.schedule --port $(PREFECT_PORT)
 
 help: ## this text
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'

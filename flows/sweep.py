@@ -5,11 +5,13 @@ Run again, it goes on with the trials that are missing.
 """
 
 import argparse
+import fcntl
 import itertools
 import os
 import random
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +29,7 @@ from reelmill.tracking import sweeps
 from reelmill.workspace import prepare_environment
 
 ROOT = Path(".reelmill/sweeps")
+SHARED = ("make-samples", "validate-data", "fit-autoencoder", "encode")  # most trials differ after them only
 OBJECTIVE = "train/published/validation_loss"  # never a test figure: settings are chosen on validation
 
 
@@ -130,12 +133,24 @@ def run_trial(checkout: str, key: str, changes: dict[str, object], parent: str) 
     os.environ["DVC_ROOT"] = str(root)  # the checkout's MLflow store
     run(["dvc", "checkout", "--allow-missing", "--quiet", "--force"], log, None, workspace)
     for stage in STAGES:
-        ended = run_stage(stage, log, params.retrain.stage_timeout_s, workspace)
+        with _one_at_a_time(root, stage):
+            ended = run_stage(stage, log, params.retrain.stage_timeout_s, workspace)
         if ended.result in ("failed", "killed"):
             raise RuntimeError(f"{stage}: {ended.reason}")
     figures = sweeps.log_trial(params, workspace, parent, key, changes)
     write_json(result, figures)
     return figures
+
+
+@contextmanager
+def _one_at_a_time(root: Path, stage: str) -> Iterator[None]:
+    """Let one trial make what several need; the others then find it in DVC's run cache."""
+    if stage not in SHARED:
+        yield
+        return
+    with (root / ROOT / f"{stage}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def ranked(trials: Sequence[Trial], objective: str) -> list[dict]:
