@@ -9,10 +9,9 @@ import subprocess
 
 import pytest
 from benchmarks.workspace import environment
-
 from flows.isolated import set_params
-from reelmill.tracking.lineage import model_hash
 
+from reelmill.tracking.lineage import model_hash
 
 # Six test clips' errors decide; the guards on looks are not what is tested, and noise would trip them.
 BY_ERRORS = {
