@@ -1,6 +1,6 @@
 """Whether a challenger takes the champion's place: a pure decision on paired evidence."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -171,7 +171,7 @@ def paired_interval(both: int, won: int, lost: int, neither: int, confidence: fl
     (l1, u1), (l2, u2) = wilson_interval(first, n, confidence), wilson_interval(second, n, confidence)
     p1, p2 = first / n, second / n
     product = first * (n - first) * second * (n - second)
-    numerator = both * neither - won * lost
+    numerator = float(both * neither - won * lost)
     if numerator > 0:
         numerator = max(numerator - n / 2, 0)
     phi = 0.0 if product == 0 else numerator / product**0.5
@@ -180,7 +180,7 @@ def paired_interval(both: int, won: int, lost: int, neither: int, confidence: fl
     return p1 - p2 - low, p1 - p2 + high
 
 
-def _check_same(ours: Mapping[Hashable, object], theirs: Mapping[Hashable, object], what: str) -> None:
+def _check_same(ours: Mapping, theirs: Mapping, what: str) -> None:
     if ours.keys() != theirs.keys():
         odd = sorted(map(str, ours.keys() ^ theirs.keys()))
         raise UserError(
