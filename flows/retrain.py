@@ -12,7 +12,7 @@ from prefect.runtime import flow_run
 
 from flows import data, reports
 from flows.judging import champion_evidence
-from flows.pipeline import STAGES, StageFailed, StageResult, run_stage
+from flows.pipeline import STAGES, StageFailed, StageResult, first_changed, run_stage
 from reelmill import tracking
 from reelmill.config import Params, load_params
 from reelmill.errors import UserError
@@ -20,7 +20,7 @@ from reelmill.evaluation.promotion import Decision, decide, read_judged
 from reelmill.storage import hash_value
 from reelmill.tracking import registry
 from reelmill.tracking.registry import CHAMPION, Version
-from reelmill.workspace import prepare_environment, workspace_lock
+from reelmill.workspace import workspace_lock
 
 CHAMPION_PIPELINE = Path("models/champion")
 EVALUATION = Path("results/evaluate")
@@ -42,7 +42,6 @@ def retrain(fingerprint: str | None = None) -> str:
         fingerprint: of the clips that asked for it (flow watch); these clips are not trained on again
             once this has finished.
     """
-    prepare_environment()
     params = load_params()
     with workspace_lock(f"retrain {flow_run.get_name() or ''}".strip(), params.retrain.wait_s):
         if fingerprint and data.is_finished(fingerprint):
@@ -62,7 +61,9 @@ def retrain(fingerprint: str | None = None) -> str:
 
 
 def _retrain(params: Params, champion: Version | None) -> str:
-    results = [_stage(stage, params) for stage in STAGES]
+    begin = first_changed()
+    results = [StageResult(stage, "cached", 0.0) for stage in STAGES[:begin]]
+    results += [_stage(stage, params) for stage in STAGES[begin:]]
     run_id = log_run(params)
     challenger = register(params, run_id)
     outcome, decision = _answer(params, challenger, champion)

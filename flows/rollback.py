@@ -9,13 +9,12 @@ from flows.retrain import CHAMPION_PIPELINE
 from reelmill.config import load_params
 from reelmill.errors import UserError
 from reelmill.tracking import registry
-from reelmill.workspace import prepare_environment, workspace_lock
+from reelmill.workspace import workspace_lock
 
 
 @flow(name="rollback")
 def rollback() -> str:
     """Exchange champion and previous in the registry, then put the workspace right; says what it did."""
-    prepare_environment()
     params = load_params()
     with workspace_lock("rollback", params.retrain.wait_s):
         was, now = registry.rollback(params)

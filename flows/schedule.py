@@ -16,7 +16,6 @@ from pathlib import Path
 
 from reelmill.config import load_params
 from reelmill.errors import UserError
-from reelmill.workspace import prepare_environment
 
 HOST, PORT = "127.0.0.1", 4200
 HEARTBEAT_S = 30  # Prefect's shortest
@@ -31,7 +30,6 @@ def main() -> None:
     )
     parser.add_argument("--port", type=int, default=PORT, help=f"of the server on {HOST}")
     port = parser.parse_args().port
-    prepare_environment()
     os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", str(HEARTBEAT_S))
     server = None
     try:

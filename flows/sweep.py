@@ -26,7 +26,6 @@ from reelmill.config import load_params
 from reelmill.errors import UserError
 from reelmill.storage import hash_value, read_json, write_json
 from reelmill.tracking import sweeps
-from reelmill.workspace import prepare_environment
 
 ROOT = Path(".reelmill/sweeps")
 SHARED = ("make-samples", "validate-data", "fit-autoencoder", "encode")  # most trials differ after them only
@@ -62,7 +61,6 @@ def sweep(
         apply: write the best trial's values to params.yaml.
         checkout: the repository's root; on other machines too when a Dask or Ray cluster runs the trials.
     """
-    prepare_environment()
     root, log = Path(checkout).resolve(), get_run_logger().info
     params = load_params(root / "params.yaml")
     trials = plan(grid, samples, seed)

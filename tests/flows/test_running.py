@@ -1,13 +1,15 @@
 """dvc as a child process: no orphans, time limits, and what a stage left about itself."""
 
 import os
+import shutil
 import stat
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from flows.pipeline import run, run_stage
+from flows.isolated import set_params
+from flows.pipeline import STAGES, first_changed, run, run_stage
 
 
 def test_run_logs_lines_and_gives_the_status(tmp_path):
@@ -90,3 +92,12 @@ def test_child_knows_whom_it_must_not_outlive(tmp_path):
     lines: list[str] = []
     run([sys.executable, "-c", "import os; print(os.environ['REELMILL_OWNER'])"], lines.append, None, tmp_path)
     assert lines == [str(os.getpid())]
+
+
+def test_stages_before_the_first_changed_one_are_known(trained, tmp_path):
+    workspace = shutil.copytree(trained, tmp_path / "workspace", symlinks=True)
+    assert first_changed(workspace) == len(STAGES)
+    set_params(workspace, {"train.seed": 7})
+    assert STAGES[first_changed(workspace)] == "train"
+    (workspace / "dvc.yaml").write_text("not: [yaml")
+    assert first_changed(workspace) == 0
