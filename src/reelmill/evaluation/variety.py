@@ -80,7 +80,8 @@ class NearestClips:
 
     def _compare(self) -> None:
         chunk = np.stack(self._pending).astype(np.float64)
-        cross = self._queries @ chunk.T
+        # Not `@`: two processes whose OpenBLAS threads wait for each other on two cores stood still for minutes here.
+        cross = np.einsum("qd,nd->qn", self._queries, chunk)
         squares = (self._queries**2).sum(1)[:, None] - 2 * cross + (chunk**2).sum(1)[None]
         best = squares.argmin(axis=1)
         least = np.maximum(squares[np.arange(len(best)), best], 0)
