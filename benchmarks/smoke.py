@@ -30,7 +30,7 @@ def main() -> None:
     print(f"{'all':16} {sum(times.values()):6.1f} s")
     print(f"held-out loss by epoch: {' '.join(f'{loss:.4f}' for loss in losses)}")
     print(f"report: {target}/results/evaluate/report.html (a run this short proves the stages; its videos are noise)")
-    print(f"MLflow: cd {target} && reelmill ui")
+    print(f"MLflow: cd {target} && {ROOT}/.venv/bin/reelmill ui")
     if any(later >= earlier for earlier, later in itertools.pairwise(losses)):
         sys.exit("smoke: the held-out loss did not fall with every epoch")
 
