@@ -1,15 +1,11 @@
 """Workspaces of their own beside the checkout: its code, settings and lock, and DVC's cache shared."""
 
-import os
 import shutil
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-from ruamel.yaml import YAML
-
-from reelmill.errors import UserError
-from reelmill.storage import atomic_path, write_text
+from reelmill.storage import atomic_path, link, write_text
 
 CODE = ("dvc.yaml", "dvc.lock", "params.yaml", "presets", "src", "stages", ".dvcignore", "pyproject.toml")
 _CONFIG = """\
@@ -48,43 +44,12 @@ def _fill(checkout: Path, target: Path, links: Iterable[str]) -> None:
         source = checkout / name
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
-            shutil.copytree(source, target / name, copy_function=_link, dirs_exist_ok=True)
+            shutil.copytree(source, target / name, copy_function=link, dirs_exist_ok=True)
         elif source.exists():
-            _link(source, target / name)
-
-
-def set_params(workspace: Path, changes: dict[str, object]) -> None:
-    """Set dotted keys in a workspace's params.yaml, its comments kept.
-
-    Raises:
-        UserError: for a key that is not there.
-    """
-    yaml = YAML()
-    yaml.width = 4096
-    path = workspace / "params.yaml"
-    settings = yaml.load(path)
-    for key, value in changes.items():
-        *parents, last = key.split(".")
-        section = settings
-        for part in parents:
-            section = section.get(part) if isinstance(section, dict) else None
-        if not isinstance(section, dict) or last not in section:
-            raise UserError(
-                f"params.yaml: {key}: no such setting. The settings are listed in params.yaml, with comments."
-            )
-        section[last] = value
-    with path.open("w") as file:
-        yaml.dump(settings, file)
+            link(source, target / name)
 
 
 def git(checkout: Path, *arguments: str) -> str | None:
     """Git's answer in the checkout; None where it is no repository or git says no."""
     done = subprocess.run(["git", *arguments], cwd=checkout, capture_output=True, text=True)
     return done.stdout.strip() if done.returncode == 0 else None
-
-
-def _link(source: str | Path, target: str | Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)

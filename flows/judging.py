@@ -1,13 +1,13 @@
 """The champion's evidence on the challenger's evaluation set."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
-from flows.isolated import make_workspace, set_params
-from flows.pipeline import StageFailed, run_stage
+from flows.isolated import make_workspace
+from flows.pipeline import require_success, run_stage
 from reelmill.config import Params
 from reelmill.errors import UserError
+from reelmill.settings import change
 from reelmill.storage import remove
 from reelmill.tracking import registry
 from reelmill.tracking.registry import Version
@@ -35,9 +35,8 @@ def champion_evidence(params: Params, champion: Version, evaluation: str, log: C
     log(f"{champion} was never judged on evaluation set {evaluation[:12]}: it is now")
     workspace = _workspace(params, champion)
     for stage in ("fit-autoencoder", "encode", "generate", "evaluate"):
-        result = _run_stage(stage, log, params, workspace)
-        if result.result in ("failed", "killed"):
-            raise StageFailed(f"{stage} of the champion: {result.reason}", resumable=True)
+        result = run_stage(stage, log, params.retrain.stage_timeout_s, workspace, checkout=Path())
+        require_success(result, " of the champion")
     if not registry.evidence(params, champion.model_hash, evaluation, known):
         raise UserError(
             f"{champion}: evaluated in {workspace}, and MLflow has no evidence of it on set {evaluation[:12]}. "
@@ -52,25 +51,13 @@ def _workspace(params: Params, champion: Version) -> Path:
     (workspace / "dvc.lock").unlink(missing_ok=True)
     registry.fetch(params, champion, workspace / _GIVEN)
     registry.training_results(params, champion, workspace / "results/train")
-    set_params(
-        workspace,
+    change(
+        workspace / "params.yaml",
         {
             "autoencoder.source": _GIVEN,
             "autoencoder.subfolder": "vae",
             "model.text_encoder.source": _GIVEN,
+            "model.text_encoder.subfolder": None,
         },
     )
     return workspace
-
-
-def _run_stage(stage: str, log: Callable[[str], None], params: Params, workspace: Path):
-    """A stage that logs to the checkout's store, as in DVC's own temporary workspaces."""
-    before = os.environ.get("DVC_ROOT")
-    os.environ["DVC_ROOT"] = str(Path().resolve())
-    try:
-        return run_stage(stage, log, params.retrain.stage_timeout_s, workspace)
-    finally:
-        if before is None:
-            del os.environ["DVC_ROOT"]
-        else:
-            os.environ["DVC_ROOT"] = before

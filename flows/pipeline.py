@@ -45,22 +45,35 @@ class StageResult:
 
 
 class StageFailed(RuntimeError):
-    """A stage that ended badly; says why in the stage's own words, and whether another run may go on from there."""
-
-    def __init__(self, text: str, resumable: bool):
-        super().__init__(text)
-        self.resumable = resumable
+    """A stage that ended badly; says why in the stage's own words. Run again, it ends the same way."""
 
 
-def run(command: list[str], log: Callable[[str], None], timeout_s: float | None, cwd: Path = Path(".")) -> Ended:
+class StageKilled(StageFailed):
+    """A stage that was ended from outside; run again, it goes on."""
+
+
+def require_success(result: StageResult, whose: str = "") -> None:
+    """Raise `StageFailed` or `StageKilled` for a stage that did not come to its end."""
+    if result.result in ("failed", "killed"):
+        raise (StageKilled if result.result == "killed" else StageFailed)(f"{result.stage}{whose}: {result.reason}")
+
+
+def run(
+    command: list[str],
+    log: Callable[[str], None],
+    timeout_s: float | None,
+    cwd: Path = Path("."),
+    checkout: Path | None = None,
+) -> Ended:
     """Run a command in a process group of its own, which ends with this call whatever happens.
 
+    ``checkout`` is whose MLflow store an isolated workspace at ``cwd`` logs to, its own if none is named.
     Prefect's cancelling reaches this process alone, as an exception in the middle of this function.
     """
     process = subprocess.Popen(
         command,
         cwd=cwd,
-        env=environment(),
+        env=environment(checkout),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -108,12 +121,18 @@ def first_changed(workspace: Path = Path(".")) -> int:
     return min((STAGES.index(name) for name in changed if name in STAGES), default=len(STAGES))
 
 
-def run_stage(stage: str, log: Callable[[str], None], timeout_s: float, workspace: Path = Path(".")) -> StageResult:
+def run_stage(
+    stage: str,
+    log: Callable[[str], None],
+    timeout_s: float,
+    workspace: Path = Path("."),
+    checkout: Path | None = None,
+) -> StageResult:
     """Reproduce one stage; what became of it is read from what the stage wrote, for dvc always exits 255."""
     outcome = workspace / outcome_path(stage)
     outcome.unlink(missing_ok=True)
     start = time.monotonic()
-    ended = run(["dvc", "repro", "--single-item", stage], log, timeout_s, workspace)
+    ended = run(["dvc", "repro", "--single-item", stage], log, timeout_s, workspace, checkout)
     seconds = round(time.monotonic() - start, 1)
     told = read_json(outcome) if outcome.exists() else None
     if ended.status == 0:
@@ -129,11 +148,16 @@ def run_stage(stage: str, log: Callable[[str], None], timeout_s: float, workspac
     return StageResult(stage, "failed", seconds, told["error"] or "\n".join(ended.tail))
 
 
-def environment() -> dict[str, str]:
-    """A child's environment: this Python first, its output unbuffered, and the process that it must not outlive."""
+def environment(checkout: Path | None = None) -> dict[str, str]:
+    """A child's environment: this Python first, its output unbuffered, and the process that it must not outlive.
+
+    ``checkout`` is told as DVC tells it to its own temporary workspaces.
+    """
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     owner = os.environ.get(OWNER_VARIABLE, str(os.getpid()))
-    return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", "DVC_NO_ANALYTICS": "1", OWNER_VARIABLE: owner}
+    store = {} if checkout is None else {"DVC_ROOT": str(checkout.resolve())}
+    settings = {"PATH": path, "PYTHONUNBUFFERED": "1", "DVC_NO_ANALYTICS": "1", OWNER_VARIABLE: owner}
+    return {**os.environ, **settings, **store}
 
 
 def _end_group(process: subprocess.Popen) -> None:

@@ -12,7 +12,7 @@ from prefect.runtime import flow_run
 
 from flows import data, reports
 from flows.judging import champion_evidence
-from flows.pipeline import STAGES, StageFailed, StageResult, first_changed, run_stage
+from flows.pipeline import STAGES, StageFailed, StageKilled, StageResult, first_changed, require_success, run_stage
 from reelmill import tracking
 from reelmill.config import Params, load_params
 from reelmill.errors import UserError
@@ -52,9 +52,10 @@ def retrain(fingerprint: str | None = None) -> str:
         clips = data.fingerprint()
         try:
             outcome = _retrain(params, champion)
-        except (StageFailed, UserError) as error:
-            if not getattr(error, "resumable", False):  # it fails again: only other clips ask for another try
-                data.note_finished(announced, clips)
+        except StageKilled:
+            raise  # it is asked for again, and goes on
+        except (StageFailed, UserError):
+            data.note_finished(announced, clips)  # it fails again: only other clips ask for another try
             raise
         data.note_finished(announced, clips)
     return outcome
@@ -121,8 +122,7 @@ def reproduce(stage: str, timeout_s: int) -> StageResult:
     """
     result = run_stage(stage, get_run_logger().info, timeout_s)
     reports.stage(result)
-    if result.result in ("failed", "killed"):
-        raise StageFailed(f"{stage}: {result.reason}", resumable=result.result == "killed")
+    require_success(result)
     return result
 
 

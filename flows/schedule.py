@@ -5,7 +5,6 @@ With ``PREFECT_API_URL`` set, that server is used and none is started.
 
 import argparse
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -16,8 +15,9 @@ from pathlib import Path
 
 from reelmill.config import load_params
 from reelmill.errors import UserError
+from reelmill.ports import LOOPBACK, require_free
 
-HOST, PORT = "127.0.0.1", 4200
+PORT = 4200
 HEARTBEAT_S = 30  # Prefect's shortest
 _HOME = Path(".reelmill/prefect")
 _START_LIMIT_S = 90
@@ -28,7 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m flows.schedule", description="Prefect's server and the scheduled flows."
     )
-    parser.add_argument("--port", type=int, default=PORT, help=f"of the server on {HOST}")
+    parser.add_argument("--port", type=int, default=PORT, help=f"of the server on {LOOPBACK}")
     port = parser.parse_args().port
     os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", str(HEARTBEAT_S))
     server = None
@@ -53,16 +53,14 @@ def start_server(port: int) -> subprocess.Popen:
     Raises:
         UserError: when the port is taken, or the server does not come up.
     """
-    with socket.socket() as probe:
-        if probe.connect_ex((HOST, port)) == 0:
-            raise UserError(f"port {port} on {HOST} is taken. Choose another: `make schedule PREFECT_PORT={port + 1}`.")
+    require_free(port, f"Choose another: `make schedule PREFECT_PORT={port + 1}`.")
     _HOME.mkdir(parents=True, exist_ok=True)
     os.environ["PREFECT_HOME"] = str(_HOME.resolve())
-    os.environ["PREFECT_API_URL"] = f"http://{HOST}:{port}/api"
+    os.environ["PREFECT_API_URL"] = f"http://{LOOPBACK}:{port}/api"
     log = _HOME / "server.log"
     with log.open("ab") as file:
         server = subprocess.Popen(
-            [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)],
+            [sys.executable, "-m", "prefect", "server", "start", "--host", LOOPBACK, "--port", str(port)],
             stdout=file,
             stderr=file,
             start_new_session=True,  # Ctrl-C ends the flows first
@@ -73,7 +71,7 @@ def start_server(port: int) -> subprocess.Popen:
             server.terminate()
             raise UserError(f"Prefect's server did not start; its log is {log}.")
         time.sleep(0.3)
-    print(f"Prefect: http://{HOST}:{port} (Ctrl-C ends it)", flush=True)
+    print(f"Prefect: http://{LOOPBACK}:{port} (Ctrl-C ends it)", flush=True)
     return server
 
 

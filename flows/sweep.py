@@ -7,7 +7,6 @@ Run again, it goes on with the trials that are missing.
 import argparse
 import fcntl
 import itertools
-import os
 import random
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,10 +19,11 @@ from prefect.artifacts import create_table_artifact
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from ruamel.yaml import YAML
 
-from flows.isolated import make_workspace, set_params
-from flows.pipeline import STAGES, run, run_stage
+from flows.isolated import make_workspace
+from flows.pipeline import STAGES, require_success, run, run_stage
 from reelmill.config import load_params
 from reelmill.errors import UserError
+from reelmill.settings import change, read, section_of
 from reelmill.storage import hash_value, read_json, write_json
 from reelmill.tracking import sweeps
 
@@ -64,7 +64,8 @@ def sweep(
     root, log = Path(checkout).resolve(), get_run_logger().info
     params = load_params(root / "params.yaml")
     trials = plan(grid, samples, seed)
-    _check(root, trials)
+    for key in grid:  # a key that there is none of stops all before anything runs; values are judged trial by trial
+        section_of(read(root / "params.yaml"), key)
     parent = sweeps.open_sweep(params, hash_value([grid, samples, seed])[:12], grid)
     log("%d trials, %s", len(trials), parent.link)
     futures = [
@@ -85,7 +86,7 @@ def sweep(
         raise UserError("sweep: every trial failed: " + "; ".join(f"{row['trial']}: {row['result']}" for row in rows))
     log("best: trial %s, %s %s: %s", best["trial"], objective, best[objective], changes_of(best, grid))
     if apply:
-        set_params(root, changes_of(best, grid))
+        change(root / "params.yaml", changes_of(best, grid))
         log("params.yaml: now those of trial %s", best["trial"])
     return rows
 
@@ -100,23 +101,12 @@ def plan(grid: Mapping[str, Sequence], samples: int | None, seed: int) -> list[T
     return [Trial(hash_value(changes)[:8], changes) for changes in combinations]
 
 
-def _check(checkout: Path, trials: Sequence[Trial]) -> None:
-    """Refuse keys that there are none of before anything runs; values are judged trial by trial."""
-    settings = YAML(typ="safe").load(checkout / "params.yaml")
-    for key in trials[0].changes:
-        section = settings
-        for part in key.split("."):
-            if not isinstance(section, dict) or part not in section:
-                raise UserError(f"sweep: {key}: no such setting in params.yaml; correct its spelling")
-            section = section[part]
-
-
 @task
 def run_trial(checkout: str, key: str, changes: dict[str, object], parent: str) -> dict[str, float]:
     """One trial to its end, or its figures if an earlier run of the sweep had finished it.
 
     Raises:
-        RuntimeError: with the failing stage's reason.
+        StageFailed: with the failing stage's reason.
     """
     root = Path(checkout)
     workspace = root / ROOT / parent / key
@@ -126,15 +116,13 @@ def run_trial(checkout: str, key: str, changes: dict[str, object], parent: str) 
     log = get_run_logger().info
     if not (workspace / "params.yaml").exists():  # one that was interrupted goes on from its saved state
         make_workspace(root, workspace, links=("data/samples",))
-    set_params(workspace, changes)
+    change(workspace / "params.yaml", changes)
     params = load_params(workspace / "params.yaml")
-    os.environ["DVC_ROOT"] = str(root)  # the checkout's MLflow store
     run(["dvc", "checkout", "--allow-missing", "--quiet", "--force"], log, None, workspace)
     for stage in STAGES:
         with _one_at_a_time(root, stage):
-            ended = run_stage(stage, log, params.retrain.stage_timeout_s, workspace)
-        if ended.result in ("failed", "killed"):
-            raise RuntimeError(f"{stage}: {ended.reason}")
+            ended = run_stage(stage, log, params.retrain.stage_timeout_s, workspace, checkout=root)
+        require_success(ended)
     figures = sweeps.log_trial(params, workspace, parent, key, changes)
     write_json(result, figures)
     return figures
@@ -178,7 +166,7 @@ def parse_grid(arguments: Sequence[str]) -> dict[str, list]:
         key, equals, values = argument.partition("=")
         if not equals or not values:
             raise UserError(f"sweep: {argument}: expected key=value,value, such as train.learning_rate=1.0e-3,4.0e-3")
-        grid[key] = [YAML(typ="safe").load(value) for value in values.split(",")]
+        grid[key] = YAML(typ="safe").load(f"[{values}]")  # lists and quoted commas stay whole
     return grid
 
 

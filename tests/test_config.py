@@ -7,6 +7,7 @@ import yaml
 from reelmill.config import Params, Section, load_params
 from reelmill.errors import UserError
 from reelmill.presets import names, write_preset
+from reelmill.settings import change
 
 ROOT = Path(__file__).parent.parent
 
@@ -23,6 +24,33 @@ def test_committed_settings_are_the_default_preset():
     assert yaml.safe_load((ROOT / "params.yaml").read_text()) == yaml.safe_load(
         (ROOT / "presets/default.yaml").read_text()
     )
+
+
+def test_preset_does_not_replace_settings_of_the_users_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    path = tmp_path / "params.yaml"
+    write_preset("smoke", path)
+    write_preset("default", path)  # nobody's settings are lost
+    change(path, {"data.license": "mine, null: no"})
+    mine = path.read_text()
+    with pytest.raises(UserError, match="settings of your own"):
+        write_preset("smoke", path)
+    assert path.read_text() == mine
+    path.write_text("torn: [")
+    with pytest.raises(UserError, match="settings of your own"):
+        write_preset("smoke", path)
+    write_preset("smoke", path, force=True)
+    assert load_params(path).data.license != "mine, null: no"
+
+
+def test_change_keeps_comments_and_refuses_unknown_keys_whole(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("a: # why\n  b: 1 # unit\n  c: null\n")
+    change(path, {"a.b": 2})
+    assert path.read_text() == "a: # why\n  b: 2 # unit\n  c: null\n"
+    with pytest.raises(UserError, match=r"a\.d: no such setting"):
+        change(path, {"a.b": 3, "a.d": 1})
+    assert "b: 2" in path.read_text()
 
 
 @pytest.mark.parametrize("name", [p.stem for p in (ROOT / "presets").glob("*.yaml")])

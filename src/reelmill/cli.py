@@ -48,14 +48,17 @@ def generate(
 
 
 @app.command()
-def preset(name: Annotated[str, typer.Argument(help="The preset; without it they are listed.")] = "") -> None:
+def preset(
+    name: Annotated[str, typer.Argument(help="The preset; without it they are listed.")] = "",
+    force: Annotated[bool, typer.Option("--force", help="Replace settings of your own.")] = False,
+) -> None:
     """Write the settings of a named preset to params.yaml."""
     from reelmill.presets import names, write_preset
 
     if not name:
         print("\n".join(names()))
         return
-    write_preset(name)
+    write_preset(name, force=force)
     print(f"params.yaml: preset {name}")
 
 

@@ -77,6 +77,14 @@ def discard(path: Path) -> None:
         remove(trash)
 
 
+def link(source: str | Path, target: str | Path) -> None:
+    """A hard link, which costs nothing; a copy where file systems differ."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
 def hash_bytes(*parts: bytes) -> str:
     """SHA-256, hexadecimal, of the parts one after another, each with its length."""
     digest = hashlib.sha256()

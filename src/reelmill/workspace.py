@@ -55,16 +55,10 @@ def run_stage(name: str, main: Callable[[], None]) -> None:
     prepare_environment()
     end_with_parent()
     try:
-        with _no_other_owner(name), stage_lock(name):
-            _write_outcome(name, "running")
+        with _no_other_owner(name), stage_lock(name), _outcome(name):
             main()
-            _write_outcome(name, "done")
     except UserError as error:
-        _write_outcome(name, "failed", str(error))
         sys.exit(f"\n{name} stopped:\n{error}")
-    except Exception as error:
-        _write_outcome(name, "failed", f"{type(error).__name__}: {error}")
-        raise
 
 
 def outcome_path(stage: str) -> Path:
@@ -72,8 +66,20 @@ def outcome_path(stage: str) -> Path:
     return Path(".reelmill/outcomes") / f"{stage}.json"
 
 
-def _write_outcome(stage: str, status: str, error: str = "") -> None:
-    write_json(outcome_path(stage), {"status": status, "error": error, "pid": os.getpid()})
+@contextmanager
+def _outcome(stage: str) -> Iterator[None]:
+    """Write how the block ends; within the stage's locks, so that one which was refused writes over no other's."""
+
+    def tell(status: str, error: str = "") -> None:
+        write_json(outcome_path(stage), {"status": status, "error": error, "pid": os.getpid()})
+
+    tell("running")
+    try:
+        yield
+    except Exception as error:
+        tell("failed", str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
+        raise
+    tell("done")
 
 
 @contextmanager

@@ -9,8 +9,8 @@ import subprocess
 
 import pytest
 from benchmarks.workspace import environment
-from flows.isolated import set_params
 
+from reelmill.settings import change
 from reelmill.tracking.lineage import model_hash
 
 # Six test clips' errors decide; the guards on looks are not what is tested, and noise would trip them.
@@ -56,20 +56,20 @@ def test_retraining_from_the_first_model_to_the_rollback(workspace):
     assert refused.startswith("refused: reelmill version 1: first model: accuracy 0.")
     assert not champion.exists()
 
-    set_params(workspace, {"promotion.min_accuracy": 0.0})
+    change(workspace / "params.yaml", {"promotion.min_accuracy": 0.0})
     assert _last(_retrain(workspace)).startswith("promoted: reelmill version 1")
     first = model_hash(champion)
     assert first == model_hash(pipeline)
     assert _last(_retrain(workspace)).startswith("unchanged: the pipeline still makes the champion")
 
     # Worse on purpose (an autoencoder of two steps), on a set on which the champion was never judged.
-    set_params(workspace, {**BY_ERRORS, "evaluate.loss_clips": 6, "autoencoder.phases": _phases(1)})
+    change(workspace / "params.yaml", {**BY_ERRORS, "evaluate.loss_clips": 6, "autoencoder.phases": _phases(1)})
     worse = _retrain(workspace)
     assert _last(worse).startswith("refused: reelmill version 2: clean_error")
     assert "reelmill version 1 was never judged on evaluation set" in worse.stdout + worse.stderr
     assert model_hash(champion) == first
 
-    set_params(workspace, {"autoencoder.phases": _phases(60)})
+    change(workspace / "params.yaml", {"autoencoder.phases": _phases(60)})
     away = _retrain(workspace, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
     assert away.returncode == 1
     assert model_hash(champion) == first

@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
-from flows.isolated import set_params
 from flows.pipeline import STAGES, first_changed, run, run_stage
+
+from reelmill.settings import change
 
 
 def test_run_logs_lines_and_gives_the_status(tmp_path):
@@ -97,7 +98,7 @@ def test_child_knows_whom_it_must_not_outlive(tmp_path):
 def test_stages_before_the_first_changed_one_are_known(trained, tmp_path):
     workspace = shutil.copytree(trained, tmp_path / "workspace", symlinks=True)
     assert first_changed(workspace) == len(STAGES)
-    set_params(workspace, {"train.seed": 7})
+    change(workspace / "params.yaml", {"train.seed": 7})
     assert STAGES[first_changed(workspace)] == "train"
     (workspace / "dvc.yaml").write_text("not: [yaml")
     assert first_changed(workspace) == 0

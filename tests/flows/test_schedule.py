@@ -11,7 +11,8 @@ import urllib.request
 
 import pytest
 from benchmarks.workspace import environment
-from flows.isolated import set_params
+
+from reelmill.settings import change
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def schedule(trained, tmp_path):
     """A served workspace whose clips are faulty: a caption without its clip, so that a retraining ends soon."""
     workspace = shutil.copytree(trained, tmp_path / "workspace", symlinks=True)
     (workspace / "data/videos/metadata.json").write_text('{"lost": "a clip that is not there"}')
-    set_params(workspace, {"data.source": "videos", "retrain.watch_interval_s": 3, "retrain.settle_s": 0})
+    change(workspace / "params.yaml", {"data.source": "videos", "retrain.watch_interval_s": 3, "retrain.settle_s": 0})
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -12,6 +12,13 @@ def test_grid_is_read_as_yaml():
     }
 
 
+def test_lists_in_a_grid_stay_whole():
+    assert parse_grid(["generate.seeds=[0, 1],[2]", 'data.license="a, b",c']) == {
+        "generate.seeds": [[0, 1], [2]],
+        "data.license": ["a, b", "c"],
+    }
+
+
 @pytest.mark.parametrize("wrong", ["train.epochs", "train.epochs="])
 def test_wrong_argument_shows_how_it_is_written(wrong):
     with pytest.raises(UserError, match=r"expected key=value,value"):

@@ -1,14 +1,17 @@
 """The store: where it is, and that copies and parallel processes do no harm."""
 
 import shutil
+import socket
 import sqlite3
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
 from tracked_workspace import artifacts, runs, train
 
-from reelmill.tracking.store import connect, plain_uri, store_uri, tracker_errors
+from reelmill.errors import UserError
+from reelmill.tracking.store import connect, plain_uri, serve, store_uri, tracker_errors
 
 
 def test_store_uri_is_the_main_checkouts_unless_a_server_is_named(workspace, monkeypatch):
@@ -36,6 +39,15 @@ def test_errors_of_an_object_stores_library_are_the_trackers(monkeypatch):
 def test_link_names_the_port_of_the_page(workspace, monkeypatch):
     monkeypatch.setenv("PORT", "8080")
     assert "http://127.0.0.1:8080/#/experiments/" in connect("reelmill").link("a")
+
+
+def test_page_on_a_taken_port_is_refused_before_it_names_an_address(workspace, capsys):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(UserError, match=f"port {taken.getsockname()[1]} .* is taken"):
+            serve(taken.getsockname()[1])
+    assert capsys.readouterr().out == ""
 
 
 def test_store_is_in_wal_mode(client):

@@ -8,7 +8,6 @@ all of it is sent and its training has ended.
 
 import fcntl
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from reelmill.storage import read_json, remove, write_json
+from reelmill.storage import link, read_json, remove, write_json
 from reelmill.workspace import main_checkout
 
 _FILE = "journal.jsonl"
@@ -166,11 +165,3 @@ def _try_lock(file: IO[bytes]) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def link(source: str | Path, target: str | Path) -> None:
-    """A hard link, which costs nothing; a copy where file systems differ."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 import reelmill
 from reelmill.config import Params
 from reelmill.errors import UserError
-from reelmill.storage import atomic_path, write_json
+from reelmill.storage import atomic_path, link, write_json
 from reelmill.tracking import lineage
-from reelmill.tracking.journal import link
 from reelmill.tracking.results import EVALUATION, EVIDENCE
 from reelmill.tracking.runs import MODEL_HASH, ensure_model, find_runs, log_files
 from reelmill.tracking.store import Store, connect

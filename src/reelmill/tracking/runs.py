@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reelmill.tracking.journal import link
+from reelmill.storage import link
 from reelmill.tracking.store import Store
 
 if TYPE_CHECKING:

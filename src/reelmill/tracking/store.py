@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reelmill.errors import UserError
+from reelmill.ports import LOOPBACK, require_free
 from reelmill.storage import hash_value, write_text
 from reelmill.workspace import main_checkout
 
@@ -142,6 +143,7 @@ def serve(port: int = 5000, experiment: str = "reelmill") -> None:
             f"MLFLOW_TRACKING_URI is set: the runs are at {plain_uri(store_uri())}; open that. "
             "To see the store under mlruns/ instead, unset it."
         )
+    require_free(port, "Choose another: `make ui PORT=...`, or `reelmill ui --port ...`.")
     connect(experiment)  # makes the store, or moves it with its checkout
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # its workers take 245 MB each
     print(f"MLflow: http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
@@ -151,7 +153,7 @@ def serve(port: int = 5000, experiment: str = "reelmill") -> None:
 def server_arguments(mlruns: Path, port: int) -> list[str]:
     """Python's arguments for MLflow's server over the store in ``mlruns``, on loopback."""
     return [
-        *("-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
+        *("-m", "mlflow", "server", "--host", LOOPBACK, "--port", str(port), "--workers", "1"),
         *("--backend-store-uri", f"sqlite:///{mlruns / 'mlflow.db'}"),
         *("--artifacts-destination", str(mlruns / "artifacts")),
     ]

@@ -17,8 +17,9 @@ from reelmill.data.latents import LatentClips
 from reelmill.data.manifest import load_manifest, read_clips
 from reelmill.models.autoencoder import to_frames
 from reelmill.models.cogvideox import load_pipeline
-from reelmill.storage import hash_value
+from reelmill.storage import hash_value, read_json
 from reelmill.training.denoiser import Denoiser
+from reelmill.training.publish import LINEAGE
 
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)  # middles of five equal quantiles of the noise level
 PIXEL_LEVELS = (0.5, 0.8, 0.95)  # where the form, the place and the first sketch are decided
@@ -116,6 +117,9 @@ def test_losses(pipeline_dir: Path, latents_dir: Path, params: Params) -> tuple[
     denoiser = Denoiser(
         pipeline.transformer.eval(), pipeline.text_encoder.eval(), params.model.text_encoder.source is None
     )
+    # A champion of another objective is measured by its own.
+    train = params.train.model_copy(update={"objective": read_json(pipeline_dir / LINEAGE)["objective"]})
+    params = params.model_copy(update={"train": train})
     held_out = HeldOut(params, latents_dir, "test", params.evaluate.loss_clips, TEST_PIXEL_CLIPS)
     losses, errors = held_out.measure(denoiser, pipeline.vae.eval())
     rows = [{"clip_id": name, "clean_error": round(error, 4)} for name, error in errors[PAIRED_LEVEL].items()]
