@@ -86,6 +86,8 @@ def test_generate_without_a_model_says_untrained(trained, tmp_path):
         (("--num-frames", "12"), "nearest: 9 or 16"),
         (("--resolution", "60"), "nearest: 56 or 64"),
         (("--checkpoint", "nowhere"), "nowhere: no model_index.json"),
+        (("--prompt", " "), "--prompt: is empty"),
+        (("--output", "a.gif"), "must end in .mp4"),
     ],
 )
 def test_generate_refuses_what_the_model_cannot_take(trained, tmp_path, arguments, text):

@@ -342,10 +342,12 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
 def _explain(path: Path, error: ValidationError) -> str:
     lines = []
     for item in error.errors():
-        key = ".".join(str(part) for part in item["loc"]) or "settings"
+        key = ".".join(str(part) for part in item["loc"])
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
             message = "unknown setting; remove it or correct its spelling"
         given = "" if isinstance(item["input"], dict | BaseModel) else f" (got {item['input']!r})"
-        lines.append(f"{path}: {key}: {message}{given}")
+        lines.append(
+            ": ".join(filter(None, (str(path), key, f"{message}{given}")))
+        )  # rules between sections have no key
     return "\n".join(lines)

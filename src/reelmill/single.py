@@ -36,6 +36,10 @@ def generate_one(
     Raises:
         UserError: for a shape, a length or a checkpoint that the model cannot take.
     """
+    if not prompt.strip():
+        raise UserError("--prompt: is empty: say what the video shows")
+    if output.suffix.lower() != ".mp4":
+        raise UserError(f"--output {output}: must end in .mp4")
     path = checkpoint or (TRAINED if (TRAINED / "model_index.json").is_file() else None)
     if path is None:
         params = load_params()
@@ -44,12 +48,11 @@ def generate_one(
     else:
         pipeline = load_pipeline(path)
         published = read_json(path / LINEAGE) if (path / LINEAGE).is_file() else _own_defaults(pipeline)
-    if output.suffix.lower() != ".mp4":
-        raise UserError(f"--output {output}: must end in .mp4")
     given: dict[str, float | None] = {"num_frames": num_frames, "height": resolution, "width": resolution}
     given |= {"num_inference_steps": steps, "guidance_scale": guidance_scale}
     arguments = {**published["sampling"], **{key: value for key, value in given.items() if value is not None}}
     request = Request.of(arguments, "auto")
+    pipeline.set_progress_bar_config(disable=False, desc="sample", unit="step")
     frames = next(sample(pipeline.to(choose_device("auto")), [prompt], [seed], request, 1))
     write_video(output, frames, published["fps"] if fps is None else fps)
     return f"{'' if path else UNTRAINED}{output}: {len(frames)} frames, {request.width_px}x{request.height_px}, seed {seed}, from {path or 'a random model'}"

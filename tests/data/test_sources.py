@@ -117,6 +117,14 @@ def test_faulty_caption_file_is_named_with_its_place(tmp_path, name, text, reaso
     assert name in fault.where
 
 
+def test_a_torn_caption_file_is_one_fault_and_hides_none_elsewhere(tmp_path):
+    files = {"torn/a.mp4": "", "torn/b.mp4": "", "torn/metadata.json": '{"a": ', "whole/c.mp4": ""}
+    rules = sorted(
+        finding.where.removeprefix(str(tmp_path)) for finding in scan_folder("videos", _folder(tmp_path, files))[1]
+    )
+    assert rules == ["/torn/metadata.json, line 1, column 7", "/whole/c.mp4"]
+
+
 def test_prompts_and_videos_of_other_lengths_are_refused(tmp_path):
     root = _folder(tmp_path, {"a.mp4": "", "prompts.txt": "one\ntwo\n", "videos.txt": "a.mp4\n"})
     assert ("caption file", "error") in _rules(root)

@@ -35,11 +35,14 @@ def scan_folder(source: str, folder: Path) -> tuple[list[Recording], list[Findin
     if not media:
         findings.append(_error("no clips", str(folder), "holds no clip", _how_to_fill(source, folder)))
     entries: list[Entry] = []
+    unread: list[str] = []
     for file in caption_files:
         read, faults = read_layout(folder, file)
         entries += read
         findings += faults
-    captions, faults = _match(folder, media, entries)
+        if faults and not read and file.rpartition("/")[2] in CAPTION_FILES:
+            unread.append(file.rpartition("/")[0])
+    captions, faults = _match(folder, media, entries, unread)
     findings += faults
     recordings, ids = [], defaultdict(list)
     for file in media:
@@ -106,8 +109,14 @@ def _kind(folder: Path, path: Path) -> str:
     return "other video" if ending in _OTHER_VIDEO else "unknown"
 
 
-def _match(folder: Path, media: list[str], entries: list[Entry]) -> tuple[dict[str, str], list[Finding]]:
-    """The caption of each clip, by the clip's path under the folder."""
+def _match(
+    folder: Path, media: list[str], entries: list[Entry], unread: list[str]
+) -> tuple[dict[str, str], list[Finding]]:
+    """The caption of each clip, by the clip's path under the folder.
+
+    ``unread``: folders whose caption file could not be read. What it would have said of the clips
+    there is not known, so that they lack a caption is no fault of its own.
+    """
     findings: list[Finding] = []
     index = _Index(media)
     found: dict[str, list[Entry]] = defaultdict(list)
@@ -130,7 +139,7 @@ def _match(folder: Path, media: list[str], entries: list[Entry]) -> tuple[dict[s
             findings.append(_error("caption without a clip", entry.where, reason, remedy))
     ambiguous = {path for entry in entries for path in _several(index, entry)}
     for path in media:
-        if path not in found and path not in ambiguous:
+        if path not in found and path not in ambiguous and not any(_lies_in(path, base) for base in unread):
             remedy = (
                 f"Add its caption to {folder}/metadata.json, or as {Path(path).stem}.txt beside it, or remove the clip."
             )
@@ -174,6 +183,10 @@ class _Index:
 def _several(index: _Index, entry: Entry) -> list[str]:
     candidates = [] if _outside(entry.key) else index.find(entry.base, entry.key)
     return candidates if len(candidates) > 1 else []
+
+
+def _lies_in(path: str, base: str) -> bool:
+    return not base or path.startswith(f"{base}/")
 
 
 def _outside(key: str) -> str | None:

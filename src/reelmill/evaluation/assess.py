@@ -12,6 +12,7 @@ from reelmill.config import Data, Evaluate
 from reelmill.data.manifest import Clip, read_clips
 from reelmill.evaluation import evidence as figures
 from reelmill.evaluation.adherence import Adherence, ClipScorer, measure_adherence
+from reelmill.evaluation.calibration import NEGATIVES
 from reelmill.evaluation.evidence import Evidence
 from reelmill.evaluation.inputs import GeneratedVideo
 from reelmill.evaluation.reading import Reading, read
@@ -86,7 +87,7 @@ def _none_rates(data: Data, settings: Evaluate, autoencoder: Any) -> list[NoneRa
     side_px = min(data.height_px, data.width_px, LARGEST_CHECK_PX)
     number, confidence = settings.num_calibration_clips, settings.confidence
     rates = drawn_none_rates(number, data.num_frames, side_px, settings.seed, confidence)
-    result = list(tqdm(rates, desc="judge's self-check", unit="kind"))
+    result = list(tqdm(rates, total=len(NEGATIVES), desc="judge's self-check", unit="kind"))
     decoded = min(number, MAX_DECODED)
     noise = decoded_noise(autoencoder, decoded, (data.num_frames, data.height_px, data.width_px), settings.seed)
     return [*result, none_rate("untrained", tqdm(noise, total=decoded, desc="decoded noise", unit="clip"), confidence)]
