@@ -36,8 +36,6 @@ _OBJECT_STORE_ERRORS = (
     ("azure.core.exceptions", "AzureError"),
 )
 _LOCKED_WAIT_S = 30  # how long SQLite waits for another process to finish its write
-# Which of MLflow's two sets of pages opens: runs and models, not traces of language models.
-_EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 # Columns in which MLflow keeps absolute artifact locations.
 _LOCATIONS = {
     "experiments": "artifact_location",
@@ -171,7 +169,7 @@ def _experiment(client: "MlflowClient", name: str, location: str | None) -> str:
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
-            return client.create_experiment(name, artifact_location=location, tags=_EXPERIMENT_TAGS)
+            return client.create_experiment(name, artifact_location=location)
         except MlflowException:  # another process on the same server was first
             found = client.get_experiment_by_name(name)
             if found is None:
