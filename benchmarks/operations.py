@@ -31,7 +31,7 @@ from reelmill.storage import read_json
 HOME = ROOT / ".reelmill/operations"
 SMALL = ROOT / "tests/micro.yaml"  # the tests' smallest settings
 # Long enough to be disturbed in the middle of training, which saves every 50 steps.
-LONG = {"train.epochs": 400, "train.save_every_steps": 50, "train.validate_every_steps": 1200, "train.seed": 11}
+LONG = {"train.epochs": 150, "train.save_every_steps": 50, "train.validate_every_steps": 450, "train.seed": 11}
 OVERHEAD_S, OVERHEAD_A_STAGE_S, STAGES = 5, 1, 7
 PAIRS = 3
 LIMIT_S = 600
@@ -148,6 +148,10 @@ def _runs(pid: int) -> bool:
         return False
 
 
+def _last_with(text: str, words: str) -> str:
+    return next((line for line in reversed(text.splitlines()) if words in line), "")
+
+
 def _training(workspace: Path) -> int | None:
     """The process of a train stage that has saved something, if one is at work."""
     outcome = workspace / ".reelmill/outcomes/train.json"
@@ -213,14 +217,11 @@ def together(trained: Path) -> Iterator[Finding]:
         second = server.wait(server.start_retraining(), StateType.CANCELLED, StateType.COMPLETED, StateType.FAILED)
         yield Finding("a second one on the server", str(second.state_type), second.state_type == StateType.CANCELLED)
         by_hand = _by_hand(workspace, "python", "-m", "flows.retrain", PREFECT_API_URL=server.url)
-        told = next((line for line in by_hand.stderr.splitlines() if "in use by retrain" in line), "")
-        yield Finding("a second one by hand", told[:90], by_hand.returncode == 1 and bool(told))
+        told = _last_with(by_hand.stderr, "in use by retrain")
+        yield Finding("a second one by hand", told[:160], by_hand.returncode == 1 and bool(told))
         repro = _by_hand(workspace, "dvc", "repro")
-        told = next(
-            (line for line in repro.stderr.splitlines() if "is at work" in line or "running" in line),
-            repro.stderr[-200:],
-        )
-        yield Finding("`dvc repro` by hand", told[:90], repro.returncode != 0 and _runs(stage))
+        told = _last_with(repro.stderr, "train")
+        yield Finding("`dvc repro` by hand", told[:160], repro.returncode != 0 and _runs(stage))
         server.client.set_flow_run_state(first.id, Cancelling())
         start = time.monotonic()
         server.wait(first, StateType.CANCELLED)
