@@ -13,57 +13,59 @@ AUTOENCODER, OUTPUT, RESULTS = Path("models/autoencoder"), Path("data/latents"),
 def main() -> None:
     """Encode the manifest's clips and captions."""
     # Imported here: clips are read by processes that import this file too, and they need none of it.
-    from reelmill.compute import choose_device, make_deterministic
+    from reelmill.compute import choose_device, make_deterministic, weights_dtype
     from reelmill.encoding import CaptionEncoder, encode_shards, latents_spread, write_latents
-    from reelmill.models import autoencoder
-    from reelmill.models.text import fit_tokenizer, load_text_encoder, weights_hash
+    from reelmill.models.families import FAMILIES
+    from reelmill.models.pretrained import load_autoencoder
+    from reelmill.models.source import resolve
 
     params = load_params()
     make_deterministic(params.compute.deterministic)
     clips = load_manifest()
-    text = params.model.text_encoder
-    hashes = {"manifest_hash": hash_path(MANIFEST), "autoencoder_hash": hash_path(AUTOENCODER)}
-    sections = (params.encode, text, params.compute)
-    settings = [params.data.clip_settings, *(section.model_dump(mode="json") for section in sections)]
-    if text.source is not None and Path(text.source).is_dir():
-        hashes["text_encoder_hash"] = hash_path(Path(text.source))  # other weights may lie there next time
-    state = state_directory("encode", {"settings": settings, **hashes})
-    model = autoencoder.load(AUTOENCODER)
-    if text.source is None:
-        tokenizer, frozen = (
-            fit_tokenizer((clip.caption for clip in clips if clip.split == "train"), params.encode.vocabulary_size),
-            None,
-        )
+    family, text, device = FAMILIES[params.model.family], params.model.text_encoder, choose_device(params.encode.device)
+    hashes = {"manifest_hash": hash_path(MANIFEST), "autoencoder_hash": hash_path(AUTOENCODER), "text_encoder_hash": ""}
+    if params.text_source is None:
+        captions = [clip.caption for clip in clips if clip.split == "train"]
+        parts = made_here = family.build_text(text, captions, params.encode.vocabulary_size)
     else:
-        tokenizer, frozen = load_text_encoder(text)
-        frozen = frozen.to(choose_device(params.encode.device))
-    encode_captions = CaptionEncoder(tokenizer, text, frozen)
+        source, subfolder = params.text_source
+        directory = resolve(source, "model.text_encoder.source", family.text_folder_names(subfolder))
+        hashes["text_encoder_hash"] = family.text_digest(directory, subfolder)
+        parts, made_here = family.load_text(directory, subfolder, weights_dtype(device, params.encode.precision)), {}
+    for name in family.encoder_classes:
+        if name in parts:
+            parts[name].to(device)
+    encode_captions = CaptionEncoder(family, parts, text.max_tokens, params.encode.batch_size)
     encode_captions.check(clips)
+    sections = (params.encode, text, params.compute)
+    settings = [params.data.clip_settings, *(section.model_dump(mode="json") for section in sections), family.name]
+    state = state_directory("encode", {"settings": settings, "tiling": params.autoencoder.tiling, **hashes})
+    model = load_autoencoder(AUTOENCODER, tiling=params.autoencoder.tiling)
     paths = encode_shards(clips, params.data, params.encode, model, encode_captions, state)
     spread = latents_spread(paths, clips, params.encode.shard_clips)
-    scaling_factor = model.config.scaling_factor if params.autoencoder.source else round(1 / spread, 6)
+    own_scale = params.autoencoder_source is not None or family.normalises_channels
+    scaling_factor = family.scaling_factor(model) if own_scale else round(1 / spread, 6)
+    empty = {key: rows[0].clone() for key, rows in encode_captions([""]).items()}
     metadata = {
         "latent_shape": list(
-            autoencoder.latent_shape(model, params.data.num_frames, params.data.height_px, params.data.width_px)
+            family.latent_shape(model, params.data.num_frames, params.data.height_px, params.data.width_px)
         ),
         "scaling_factor": scaling_factor,
         "num_frames": params.data.num_frames,
-        "temporal_compression": int(model.config.temporal_compression_ratio),
-        "text": "tokens" if frozen is None else "embeddings",
-        "text_width": text.width if frozen is None else frozen.config.d_model,
-        "text_encoder_hash": "" if frozen is None else weights_hash(frozen),
-        "vocabulary_size": len(tokenizer),
-        "manifest_hash": hashes["manifest_hash"],
-        "autoencoder_hash": hashes["autoencoder_hash"],
+        "temporal_compression": family.compression(model)[0],
+        "family": family.name,
+        "text": "embeddings" if "text_encoder" in parts else "tokens",
+        "vocabulary_size": len(parts["tokenizer"]),
+        **hashes,
     }
-    write_latents(OUTPUT, paths, clips, params.encode.shard_clips, encode_captions([""])[0], metadata, tokenizer)
+    write_latents(OUTPUT, paths, clips, params.encode.shard_clips, empty, metadata, made_here)
     write_json(
         RESULTS / "metrics.json",
         {
             "clips": len(clips),
             "latents_std": round(spread, 6),
             "scaling_factor": scaling_factor,
-            "vocabulary_size": len(tokenizer),
+            "vocabulary_size": len(parts["tokenizer"]),
         },
     )
     finish_state(state)

@@ -25,14 +25,14 @@ def main() -> None:
     from reelmill.evaluation.inputs import load_videos
     from reelmill.evaluation.outputs import accuracy_csv, tables, verdict_rows
     from reelmill.evaluation.report import Background, write_report
-    from reelmill.models.autoencoder import load
+    from reelmill.models.pretrained import load_autoencoder
     from reelmill.training.heldout import test_losses
 
     params = load_params()
     make_deterministic(params.compute.deterministic)
     videos = load_videos(GENERATED)
     readings = read_videos(videos)
-    autoencoder = load(AUTOENCODER, device=choose_device(params.evaluate.device))
+    autoencoder = load_autoencoder(AUTOENCODER, None, choose_device(params.evaluate.device), params.autoencoder.tiling)
     losses, test_clips = test_losses(PIPELINE, LATENTS, params)
     evidence = assess(videos, readings, load_manifest(MANIFEST), params.data, params.evaluate, autoencoder, losses)
     write_json(RESULTS / "metrics.json", evidence.metrics())

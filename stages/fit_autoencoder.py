@@ -15,28 +15,32 @@ def main() -> None:
     # Imported here: clips are read by processes that import this file too, and they need none of it.
     from reelmill.compute import make_deterministic
     from reelmill.evaluation.reconstruction import reconstruction_figures
-    from reelmill.models import autoencoder
-    from reelmill.models.cogvideox import check_video_shape
+    from reelmill.models.families import FAMILIES
+    from reelmill.models.pretrained import load_autoencoder
     from reelmill.training.autoencoder import fit
+    from reelmill.training.base import open_base
     from reelmill.training.clip_cache import open_clips
 
     params = load_params()
-    settings = params.autoencoder
+    settings, family = params.autoencoder, FAMILIES[params.model.family]
     make_deterministic(params.compute.deterministic)
     clips = load_manifest()
     made_from = {
-        "settings": [settings.model_dump(mode="json"), params.compute.model_dump()],
+        "settings": [settings.model_dump(mode="json"), params.compute.model_dump(), params.model.family],
         "clips": params.data.clip_settings,
         "manifest": hash_path(MANIFEST),
     }
     state = state_directory("fit-autoencoder", made_from)
     history: list[dict] = []
-    if settings.source is None:
-        model, history = fit(settings, open_clips(clips, params.data, settings, state), state / "steps")
+    if params.autoencoder_source is None:
+        model, history = fit(family, settings, open_clips(clips, params.data, settings, state), state / "steps")
     else:
-        model = autoencoder.load(settings.source, settings.subfolder)
-        temporal, spatial = autoencoder.compression(model)
-        check_video_shape(params.data.num_frames, params.data.height_px, params.data.width_px, temporal, spatial, 1)
+        model = load_autoencoder(*params.autoencoder_source, tiling=settings.tiling)
+        compression = family.compression(model)
+        family.check_video_shape(
+            params.data.num_frames, params.data.height_px, params.data.width_px, compression, (1, 1)
+        )
+        open_base(params, compression)  # what does not fit is better found now than after encoding
     with atomic_path(OUTPUT) as temporary:
         model.save_pretrained(temporary, safe_serialization=True)
     figures = {split: reconstruction_figures(model, clips, split, params.data) for split in ("validation", "test")}

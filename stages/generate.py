@@ -17,7 +17,8 @@ def main() -> None:
     from reelmill import diffusion, tracking
     from reelmill.compute import choose_device, make_deterministic
     from reelmill.generation import plan, write_videos
-    from reelmill.models.cogvideox import load_pipeline
+    from reelmill.models.families import family_of
+    from reelmill.models.pretrained import load_pipeline
     from reelmill.sampling import Request
     from reelmill.training.publish import LINEAGE
 
@@ -27,9 +28,13 @@ def main() -> None:
     videos = plan(settings, load_manifest())
     published = read_json(PIPELINE / LINEAGE)
     overrides = settings.model_dump(include={"num_inference_steps", "guidance_scale"}, exclude_none=True)
-    pipeline = load_pipeline(PIPELINE, choose_device(settings.device))
+    device, tiling = choose_device(settings.device), params.autoencoder.tiling
+    pipeline = load_pipeline(PIPELINE, device, settings.precision, tiling)
     if settings.scheduler:
-        pipeline.scheduler = diffusion.scheduler(published["objective"], settings.scheduler)
+        passes_sigmas = family_of(pipeline).passes_sigmas
+        pipeline.scheduler = diffusion.scheduler(
+            published["objective"], settings.scheduler, published.get("shift", 1.0), passes_sigmas
+        )
     request = Request.of(published["sampling"] | overrides, settings.precision)
     with atomic_path(RESULTS) as temporary:
         write_videos(pipeline, videos, request, settings.batch_size, published["fps"], temporary)

@@ -20,25 +20,31 @@ def main() -> None:
     # Imported here: clips are read by processes that import this file too, and they need none of it.
     from reelmill.compute import make_deterministic
     from reelmill.data.latents import LatentClips, read_info
-    from reelmill.models import autoencoder
+    from reelmill.models.families import family_of
+    from reelmill.models.pretrained import load_autoencoder
     from reelmill.tracking import TrainingLog, model_hash
+    from reelmill.training.base import open_base
     from reelmill.training.loop import train
     from reelmill.training.publish import publish, training_settings
 
     params = load_params()
     make_deterministic(params.compute.deterministic)
+    autoencoder = load_autoencoder(AUTOENCODER, tiling=params.autoencoder.tiling)
+    base = open_base(params, family_of(autoencoder).compression(autoencoder))
     state = state_directory(
         "train",
         {
             "settings": training_settings(params),
             "compute": params.compute.model_dump(),
             "card": [params.data.source, params.data.license, params.autoencoder.source],
+            "base": base.transformer_hash if base else None,
+            "tiling": params.autoencoder.tiling,
             "latents": hash_path(LATENTS),
             "autoencoder": hash_path(AUTOENCODER),
         },
     )
     with TrainingLog(params, run_key=state.name) as log:
-        checkpoints, record = train(params, LATENTS, autoencoder.load(AUTOENCODER), state, log)
+        checkpoints, record = train(params, LATENTS, autoencoder, base, state, log)
         figures = publish(checkpoints, OUTPUT, params, read_info(LATENTS), len(LatentClips(LATENTS, "train")))
         write_csv(RESULTS / "history.csv", record.steps)
         write_csv(RESULTS / "validation.csv", record.validation)

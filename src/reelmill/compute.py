@@ -41,6 +41,11 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
+def weights_dtype(device: torch.device, precision: Precision) -> torch.dtype:
+    """What frozen weights are kept in: they are computed with in bf16 wherever `autocast` is, and need no more."""
+    return torch.float32 if isinstance(autocast(device, precision), nullcontext) else torch.bfloat16
+
+
 def numerics() -> dict[str, object]:
     """What, beside code and settings, decides the last bits: state made under one is not used under another."""
     device = choose_device("auto")

@@ -15,7 +15,8 @@ from reelmill.errors import UserError
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 Range = tuple[float, float]
-Scheduler = Literal["unipc", "dpmsolver", "ddim"]
+Scheduler = Literal["unipc", "dpmsolver", "ddim", "euler"]
+FamilyName = Literal["cogvideox", "wan", "hunyuan_video"]
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "bf16", "fp32"]
 
@@ -136,6 +137,7 @@ class Autoencoder(Section):
     l1_weight: Annotated[float, Field(ge=0)]
     kl_weight: Annotated[float, Field(ge=0)]
     save_every_steps: Positive
+    tiling: bool
     seed: int
     precision: Precision
     device: Device
@@ -157,7 +159,10 @@ class Encode(Section):
 
 
 class TextEncoder(Section):
-    """T5: ``source: null`` is made from scratch and trained along; a path or hub id is frozen."""
+    """The family's text encoders: a path or hub id is frozen.
+
+    ``source: null`` takes those of `Model.source`, or makes new ones: CogVideoX's is trained along, others are frozen.
+    """
 
     source: str | None
     subfolder: str | None
@@ -170,8 +175,10 @@ class TextEncoder(Section):
 
 
 class Model(Section):
-    """The transformer and its text encoder."""
+    """The transformer and its text encoder. ``source``: a pretrained pipeline, whose shapes replace the sizes here."""
 
+    family: FamilyName
+    source: str | None
     num_layers: Annotated[int, Field(ge=1, le=64)]
     num_attention_heads: Annotated[int, Field(ge=1, le=64)]
     attention_head_dim: Annotated[int, Field(ge=16)]
@@ -180,11 +187,29 @@ class Model(Section):
     text_encoder: TextEncoder
 
 
+class Lora(Section):
+    """Low-rank adapters (Hu et al. 2021): ``alpha / rank`` scales what they add. ``targets: null``: the attention's."""
+
+    rank: Positive
+    alpha: Positive
+    targets: list[str] | None
+
+    @field_validator("targets")
+    @classmethod
+    def _some_targets(cls, targets: list[str] | None) -> list[str] | None:
+        if targets is not None and not targets:
+            raise ValueError("none named, so nothing would be trained: use null for the attention's projections")
+        return targets
+
+
 class Train(Section):
     """Training of the transformer (stage train). The schedule counts optimizer steps."""
 
+    mode: Literal["full", "lora"]
+    lora: Lora
     objective: Literal["flow", "v_prediction"]
     timestep_sampling: Literal["uniform", "logit_normal"]
+    shift: Annotated[float, Field(gt=0)]
     loss_weighting: Literal["none", "min_snr"]
     epochs: Positive
     batch_size: Positive
@@ -214,7 +239,7 @@ class Train(Section):
 class Sampling(Section):
     """How videos are sampled: written into the model card, used by previews and generate."""
 
-    scheduler: Scheduler
+    scheduler: Scheduler | Literal["source"]
     num_inference_steps: Positive
     guidance_scale: Annotated[float, Field(ge=1)]
     fps: Positive
@@ -310,6 +335,26 @@ class Params(Section):
     retrain: Retrain
     compute: Compute
     tracking: Tracking
+
+    @property
+    def autoencoder_source(self) -> tuple[str, str | None] | None:
+        """Source and subfolder of a pretrained autoencoder; None where it is made from scratch."""
+        if self.autoencoder.source is not None:
+            return self.autoencoder.source, self.autoencoder.subfolder
+        return None if self.model.source is None else (self.model.source, "vae")
+
+    @property
+    def text_source(self) -> tuple[str, str | None] | None:
+        """Source and subfolder of pretrained text encoders; None where they are made from scratch."""
+        text = self.model.text_encoder
+        if text.source is not None:
+            return text.source, text.subfolder
+        return None if self.model.source is None else (self.model.source, None)
+
+    @property
+    def trains_text(self) -> bool:
+        """Whether the text encoder is trained along with the transformer."""
+        return self.model.family == "cogvideox" and self.text_source is None
 
     @model_validator(mode="after")
     def _rules_between_sections(self):

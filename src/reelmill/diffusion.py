@@ -8,13 +8,20 @@ sigma in [0, 1] (1: pure noise):
 * v-prediction (Salimans & Ho 2022, app. D) on the scaled-linear schedule rescaled to zero terminal
   signal-to-noise ratio (Lin et al. 2023, alg. 1): x = a x0 + s e, the target is a e - s x0 with a the
   square root of the cumulative product at the timestep and s = sqrt(1 - a^2). Here a noise level is
-  its timestep: sigma = (timestep + 1) / 1000.
+  its timestep: sigma = (timestep + 1) / 1000. ``shift`` divides the signal-to-noise ratio of the
+  schedule (CogVideoX's snr_shift_scale); flow's shift is of the levels alone (`shift_levels`).
 """
 
 from typing import Literal
 
 import torch
-from diffusers import CogVideoXDDIMScheduler, DPMSolverMultistepScheduler, SchedulerMixin, UniPCMultistepScheduler
+from diffusers import (
+    CogVideoXDDIMScheduler,
+    DPMSolverMultistepScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    SchedulerMixin,
+    UniPCMultistepScheduler,
+)
 from jaxtyping import Float
 from torch import Tensor
 
@@ -28,11 +35,11 @@ Levels = Float[Tensor, " b"]
 Latents = Float[Tensor, "b t c h w"]
 
 
-def signal_and_noise(objective: Objective, sigma: Levels) -> tuple[Levels, Levels]:
+def signal_and_noise(objective: Objective, sigma: Levels, shift: float = 1.0) -> tuple[Levels, Levels]:
     """The factors (a, s) of x = a x0 + s e at noise level ``sigma``."""
     if objective == "flow":
         return 1 - sigma, sigma
-    alphas = CogVideoXDDIMScheduler(**_BETAS, snr_shift_scale=1.0).alphas_cumprod.to(sigma.device, sigma.dtype)
+    alphas = CogVideoXDDIMScheduler(**_BETAS, snr_shift_scale=shift).alphas_cumprod.to(sigma.device, sigma.dtype)
     index = (sigma * NUM_TRAIN_TIMESTEPS).round().long().clamp(1, NUM_TRAIN_TIMESTEPS) - 1
     return alphas[index].sqrt(), (1 - alphas[index]).sqrt()
 
@@ -43,33 +50,37 @@ def timestep_of(objective: Objective, sigma: Levels) -> Levels:
     return scaled if objective == "flow" else scaled.round().clamp(1, NUM_TRAIN_TIMESTEPS) - 1
 
 
-def add_noise(objective: Objective, clean: Latents, noise: Latents, sigma: Levels) -> Latents:
+def add_noise(objective: Objective, clean: Latents, noise: Latents, sigma: Levels, shift: float = 1.0) -> Latents:
     """x at noise level ``sigma``."""
-    a, s = (_wide(factor) for factor in signal_and_noise(objective, sigma))
+    a, s = (_wide(factor) for factor in signal_and_noise(objective, sigma, shift))
     return a * clean + s * noise
 
 
-def target(objective: Objective, clean: Latents, noise: Latents, sigma: Levels) -> Latents:
+def target(objective: Objective, clean: Latents, noise: Latents, sigma: Levels, shift: float = 1.0) -> Latents:
     """What the model is to predict."""
     if objective == "flow":
         return noise - clean
-    a, s = (_wide(factor) for factor in signal_and_noise(objective, sigma))
+    a, s = (_wide(factor) for factor in signal_and_noise(objective, sigma, shift))
     return a * noise - s * clean
 
 
-def predicted_clean(objective: Objective, noisy: Latents, prediction: Latents, sigma: Levels) -> Latents:
+def predicted_clean(
+    objective: Objective, noisy: Latents, prediction: Latents, sigma: Levels, shift: float = 1.0
+) -> Latents:
     """The clean latents that a prediction stands for."""
     if objective == "flow":
         return noisy - _wide(sigma) * prediction
-    a, s = (_wide(factor) for factor in signal_and_noise(objective, sigma))
+    a, s = (_wide(factor) for factor in signal_and_noise(objective, sigma, shift))
     return a * noisy - s * prediction
 
 
-def loss_weight(objective: Objective, weighting: Literal["none", "min_snr"], sigma: Levels) -> Levels:
+def loss_weight(
+    objective: Objective, weighting: Literal["none", "min_snr"], sigma: Levels, shift: float = 1.0
+) -> Levels:
     """Weight of each sample's squared error. Min-SNR for v: min(snr, 5) / (snr + 1), Hang et al. 2023."""
     if weighting == "none":
         return torch.ones_like(sigma)
-    a, s = signal_and_noise(objective, sigma)
+    a, s = signal_and_noise(objective, sigma, shift)
     snr = a**2 / s**2
     return snr.clamp(max=MIN_SNR_GAMMA) / (snr + 1)
 
@@ -86,19 +97,48 @@ def sample_levels(sampling: Literal["uniform", "logit_normal"], count: int, rand
     return torch.sigmoid(torch.special.ndtri(share.clamp(1e-4, 1 - 1e-4)))
 
 
-def scheduler(objective: Objective, name: Scheduler) -> SchedulerMixin:
-    """The sampler, one that vanilla `CogVideoXPipeline` runs, saves and loads."""
+def shift_levels(sigma: Levels, shift: float) -> Levels:
+    """Flow's noise levels moved towards noise, Esser et al. 2024, eq. 23: more tokens hide more noise."""
+    return shift * sigma / (1 + (shift - 1) * sigma)
+
+
+def objective_of(made: SchedulerMixin) -> tuple[Objective, float]:
+    """The objective and shift that a pretrained pipeline's scheduler stands for.
+
+    Raises:
+        ValueError: when it is neither of the two, or v-prediction on another schedule of noise.
+    """
+    config = made.config
+    if isinstance(made, FlowMatchEulerDiscreteScheduler):
+        return "flow", float(config.shift)
+    if config.prediction_type == "flow_prediction":
+        return "flow", float(config.flow_shift)
+    if config.prediction_type == "v_prediction" and all(config.get(key) == value for key, value in _BETAS.items()):
+        return "v_prediction", float(config.get("snr_shift_scale", 1.0))
+    raise ValueError(
+        f"{type(made).__name__} with prediction_type {config.prediction_type}: expected rectified flow, or v-prediction on {_BETAS}"
+    )
+
+
+def scheduler(objective: Objective, name: Scheduler, shift: float = 1.0, passes_sigmas: bool = False) -> SchedulerMixin:
+    """The sampler, one that the family's vanilla pipeline runs, saves and loads.
+
+    Args:
+        passes_sigmas: the pipeline hands over its own noise levels (HunyuanVideo), which few samplers take.
+    """
     if name == "ddim":
         return CogVideoXDDIMScheduler(
-            **_BETAS, prediction_type="v_prediction", timestep_spacing="trailing", snr_shift_scale=1.0
+            **_BETAS, prediction_type="v_prediction", timestep_spacing="trailing", snr_shift_scale=shift
         )
+    if name == "euler" and passes_sigmas:
+        return FlowMatchEulerDiscreteScheduler(shift=shift)
     if objective == "flow":
-        noise = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 1.0}
+        noise = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": shift}
     else:
         noise = {"prediction_type": "v_prediction", "timestep_spacing": "trailing", **_BETAS}
     if name == "unipc":
         return UniPCMultistepScheduler(**noise, solver_order=2)
-    return DPMSolverMultistepScheduler(**noise, solver_order=2)
+    return DPMSolverMultistepScheduler(**noise, solver_order=1 if name == "euler" else 2)
 
 
 def _wide(levels: Levels) -> Float[Tensor, "b 1 1 1 1"]:

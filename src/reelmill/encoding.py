@@ -3,39 +3,40 @@
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from diffusers import AutoencoderKLCogVideoX
-from einops import rearrange
+from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
-from transformers import PreTrainedTokenizerBase, T5EncoderModel
 
 from reelmill.compute import autocast, choose_device
-from reelmill.config import Data, Encode, TextEncoder
+from reelmill.config import Data, Encode
 from reelmill.data.latents import EMPTY, INDEX, METADATA
 from reelmill.data.manifest import Clip, read_clips
 from reelmill.errors import UserError
 from reelmill.models.autoencoder import to_model
-from reelmill.models.text import token_ids
+from reelmill.models.families import family_of
+from reelmill.models.family import Family, TextParts
 from reelmill.storage import atomic_path, write_json
 
 
 class CaptionEncoder:
-    """Captions to what the shards hold of them: token ids, or a frozen encoder's embeddings."""
+    """Captions to what the shards hold of them, by name (`models.family.Text`)."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, settings: TextEncoder, frozen: T5EncoderModel | None):
-        self.tokenizer = tokenizer
-        self.max_tokens = settings.max_tokens
-        self.frozen = frozen
+    def __init__(self, family: Family, parts: TextParts, max_tokens: int, batch_size: int):
+        self.family = family
+        self.parts = parts
+        self.max_tokens = max_tokens
+        self.batch_size = batch_size
 
     def check(self, clips: Sequence[Clip]) -> None:
         """Raise `UserError` naming every clip whose caption does not fit, before anything is encoded."""
-        lengths = [len(ids) for ids in self.tokenizer([clip.caption for clip in clips])["input_ids"]]
+        lengths = self.family.num_tokens(self.parts, [clip.caption for clip in clips])
         faults = [
             f"{clip.path} ({clip.clip_id}): its caption has {length} tokens, the model takes {self.max_tokens}: {clip.caption[:60]!r}..."
             for clip, length in zip(clips, lengths, strict=True)
@@ -45,19 +46,24 @@ class CaptionEncoder:
             raise UserError("\n".join([*faults, "Shorten them, or raise model.text_encoder.max_tokens."]))
 
     @torch.no_grad()
-    def __call__(self, captions: list[str]) -> Tensor:
-        """Token ids [b l], or embeddings [b l d] as the pipeline computes them (padding unmasked)."""
-        ids = token_ids(self.tokenizer, captions, self.max_tokens)
-        if self.frozen is None:
-            return ids.to(torch.int32)
-        return self.frozen(ids.to(self.frozen.device))[0].to(torch.float16).cpu()
+    def __call__(self, captions: list[str]) -> dict[str, Tensor]:
+        """Tensors of a row a caption; embeddings in half precision."""
+        batches = [
+            self.family.encode_text(self.parts, captions[start : start + self.batch_size], self.max_tokens)
+            for start in range(0, len(captions), self.batch_size)
+        ]
+        return {key: torch.cat([_stored(batch[key]) for batch in batches]) for key in batches[0]}
+
+
+def _stored(tensor: Tensor) -> Tensor:
+    return (tensor.half() if tensor.is_floating_point() else tensor).cpu()
 
 
 def encode_shards(
     clips: Sequence[Clip],
     data: Data,
     settings: Encode,
-    autoencoder: AutoencoderKLCogVideoX,
+    autoencoder: Any,
     encode_captions: CaptionEncoder,
     state_directory: Path,
 ) -> list[Path]:
@@ -78,20 +84,20 @@ def encode_shards(
             ]
             text = encode_captions([clip.caption for clip in group])
             with atomic_path(path) as temporary:
-                save_file({"latents": torch.cat(latents), "text": text}, temporary)
+                save_file({"latents": torch.cat(latents), **text}, temporary)
     return paths
 
 
 @torch.no_grad()
 def _encode_batch(
-    model: AutoencoderKLCogVideoX, frames: list[np.ndarray], settings: Encode, device: torch.device, bar: tqdm
-) -> Tensor:
-    """The latents' mean [b t c h w], half precision."""
+    autoencoder: Any, frames: list[np.ndarray], settings: Encode, device: torch.device, bar: tqdm
+) -> Float[Tensor, "b t c h w"]:
+    """The latents' mean, normalised per channel, half precision."""
     video = to_model(np.stack(frames)).to(device)
     with autocast(device, settings.precision):
-        mean = model.encode(video).latent_dist.mode()
+        latents = family_of(autoencoder).encode_clips(autoencoder, video)
     bar.update(len(frames))
-    return rearrange(mean, "b c t h w -> b t c h w").half().cpu().contiguous()
+    return latents.half().cpu().contiguous()
 
 
 def _batch_sizes(count: int, batch_size: int) -> Iterator[int]:
@@ -115,11 +121,11 @@ def write_latents(
     paths: Sequence[Path],
     clips: Sequence[Clip],
     shard_clips: int,
-    empty_text: Tensor,
+    empty_text: dict[str, Tensor],
     metadata: dict,
-    tokenizer: PreTrainedTokenizerBase,
+    parts: TextParts,
 ) -> None:
-    """The latents directory from finished shards: shards, index, metadata, tokenizer; whole or absent."""
+    """The latents directory from finished shards: shards, index, metadata and the given text parts; whole or absent."""
     index = {
         "clip_id": [clip.clip_id for clip in clips],
         "caption": [clip.caption for clip in clips],
@@ -133,6 +139,7 @@ def write_latents(
         for path in paths:
             (temporary / path.name).hardlink_to(path)
         pq.write_table(pa.table(index), temporary / INDEX)
-        save_file({"text": empty_text}, temporary / EMPTY)
+        save_file(empty_text, temporary / EMPTY)
         write_json(temporary / METADATA, metadata)
-        tokenizer.save_pretrained(temporary / "tokenizer")
+        for name, part in parts.items():
+            part.save_pretrained(temporary / name)

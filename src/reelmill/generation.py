@@ -6,7 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from diffusers import CogVideoXPipeline
+from diffusers import DiffusionPipeline
 from jaxtyping import UInt8
 from safetensors.numpy import save_file
 from tqdm import tqdm
@@ -78,7 +78,7 @@ def _seeds(name: str, prompt: str, seeds: Iterable[int], group: str, labels: tup
 
 
 def write_videos(
-    pipeline: CogVideoXPipeline, videos: list[Video], request: Request, batch_size: int, fps: float, output: Path
+    pipeline: DiffusionPipeline, videos: list[Video], request: Request, batch_size: int, fps: float, output: Path
 ) -> None:
     """Generate and write each video: MP4, contact sheet, raw frames for the judge; and their list."""
     (output / "frames").mkdir(parents=True, exist_ok=True)

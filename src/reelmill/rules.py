@@ -6,41 +6,83 @@ if TYPE_CHECKING:
     from reelmill.config import Params
 
 NORM_GROUPS = 8  # of the autoencoder's group normalisation
+_FRAMES = {"cogvideox": (8, (0, 1)), "wan": (4, (1,)), "hunyuan_video": (4, (1,))}  # counts' remainders by a modulus
+_SIDE_PX = {"cogvideox": 8, "wan": 16, "hunyuan_video": 16}  # what the pipeline asks sides to be multiples of
+_SAMPLERS = {
+    "cogvideox": ("unipc", "dpmsolver", "euler", "ddim"),
+    "wan": ("unipc", "dpmsolver", "euler"),
+    "hunyuan_video": ("unipc", "euler"),  # its pipeline hands over noise levels, which the others do not take
+}
 
 
 def check_rules(params: "Params") -> None:
     """Raise ``ValueError`` with the rule, the value and the nearest valid one."""
+    _check_family(params)
     _check_autoencoder(params)
     _check_shape(params)
     _check_model(params)
     _check_training(params)
 
 
-def _check_shape(params: "Params") -> None:
-    data, autoencoder = params.data, params.autoencoder
-    frames = data.num_frames
-    if frames != 1 and frames % 8 not in (0, 1):
-        low = frames // 8 * 8
+def _check_family(params: "Params") -> None:
+    family, model, train = params.model.family, params.model, params.train
+    if family != "cogvideox" and train.objective != "flow":
+        raise ValueError(f"train.objective: {train.objective}: family {family} is trained with flow: set flow")
+    if train.mode == "lora" and model.source is None:
         raise ValueError(
-            f"data.num_frames: {frames}: must be 1, 8k or 8k+1, or the autoencoder gives back other counts; nearest: {low + 1} or {low + 8}"
+            "train.mode: lora: adapts a pretrained model, and model.source is null: name a pipeline there, or use mode full"
+        )
+    for key, sampler in (
+        ("sampling.scheduler", params.sampling.scheduler),
+        ("generate.scheduler", params.generate.scheduler),
+    ):
+        if sampler is None or (sampler == "source" and model.source is not None):
+            continue
+        if sampler not in _SAMPLERS[family]:
+            nearest = "one of a pretrained model.source, which is null" if sampler == "source" else "not one of its own"
+            raise ValueError(f"{key}: {sampler}: {nearest}; for family {family} use {' or '.join(_SAMPLERS[family])}")
+        if train.objective == "v_prediction" and train.shift != 1 and sampler != "ddim":
+            raise ValueError(
+                f"{key}: {sampler}: knows no train.shift of the v_prediction schedule, which is {train.shift:g}: use ddim, or source"
+            )
+    if family != "cogvideox" and params.autoencoder_source is None and params.autoencoder.temporal_compression != 4:
+        raise ValueError(
+            f"autoencoder.temporal_compression: {params.autoencoder.temporal_compression}: family {family} has 4 and no other; nearest: 4"
+        )
+
+
+def _fits(frames: int, family: str) -> bool:
+    modulus, remainders = _FRAMES[family]
+    return frames == 1 or frames % modulus in remainders
+
+
+def _check_shape(params: "Params") -> None:
+    data, autoencoder, family = params.data, params.autoencoder, params.model.family
+    frames = data.num_frames
+    counts = "1, 8k or 8k+1" if family == "cogvideox" else "4k+1"
+    if not _fits(frames, family):
+        low = next(count for count in range(frames, 0, -1) if count % _FRAMES[family][0] == 1)
+        high = next(count for count in range(frames, frames + 9) if _fits(count, family))
+        raise ValueError(
+            f"data.num_frames: {frames}: must be {counts}, or the autoencoder gives back other counts; nearest: {low} or {high}"
         )
     # A pretrained autoencoder's compression is known when it is loaded: the stage checks it then.
-    spatial = autoencoder.spatial_compression if autoencoder.source is None else 1
-    multiple = max(8, spatial * params.model.patch_size)
+    spatial = autoencoder.spatial_compression if params.autoencoder_source is None else 1
+    multiple = max(_SIDE_PX[family], spatial * params.model.patch_size)
     for key in ("height_px", "width_px"):
         side = getattr(data, key)
         if side % multiple:
             low = max(multiple, side // multiple * multiple)
             raise ValueError(
-                f"data.{key}: {side}: must be a multiple of {multiple} (8, and spatial compression {spatial} "
+                f"data.{key}: {side}: must be a multiple of {multiple} ({_SIDE_PX[family]}, and spatial compression {spatial} "
                 f"x patch_size {params.model.patch_size}); nearest: {low} or {low + multiple}"
             )
     for index, phase in enumerate(autoencoder.phases):
-        if phase.frames > frames or (phase.frames != 1 and phase.frames % 8 > 1):
+        if params.autoencoder_source is None and (phase.frames > frames or not _fits(phase.frames, family)):
             raise ValueError(
-                f"autoencoder.phases.{index}.frames: {phase.frames}: must be 1, 8k or 8k+1 and at most data.num_frames {frames}"
+                f"autoencoder.phases.{index}.frames: {phase.frames}: must be {counts} and at most data.num_frames {frames}"
             )
-    if autoencoder.source is None:
+    if params.autoencoder_source is None:
         _check_crops(params)
 
 
@@ -71,12 +113,17 @@ def _check_crops(params: "Params") -> None:
 
 
 def _check_autoencoder(params: "Params") -> None:
-    settings = params.autoencoder
+    settings, first = params.autoencoder, params.autoencoder.block_out_channels[0]
     for index, channels in enumerate(settings.block_out_channels):
         if channels % NORM_GROUPS:
             raise ValueError(
                 f"autoencoder.block_out_channels.{index}: {channels}: must be a multiple of {NORM_GROUPS} (group normalisation); "
                 f"nearest: {max(NORM_GROUPS, channels // NORM_GROUPS * NORM_GROUPS)} or {channels // NORM_GROUPS * NORM_GROUPS + NORM_GROUPS}"
+            )
+        if params.model.family == "wan" and channels % first:
+            raise ValueError(
+                f"autoencoder.block_out_channels.{index}: {channels}: family wan has whole multiples of the first, {first}; "
+                f"nearest: {max(1, channels // first) * first} or {(channels // first + 1) * first}"
             )
     halvings = {1: 0, 2: 1, 4: 2}[settings.temporal_compression]
     if len(settings.block_out_channels) - 1 < halvings:
@@ -84,7 +131,7 @@ def _check_autoencoder(params: "Params") -> None:
             f"autoencoder.temporal_compression: {settings.temporal_compression}: needs {halvings + 1} blocks, block_out_channels has "
             f"{len(settings.block_out_channels)}; nearest: temporal_compression {2 ** (len(settings.block_out_channels) - 1)}"
         )
-    if settings.source is None and not any(phase.steps for phase in settings.phases):
+    if params.autoencoder_source is None and not any(phase.steps for phase in settings.phases):
         raise ValueError("autoencoder.phases: no steps in any phase: an autoencoder made from scratch must be trained")
 
 

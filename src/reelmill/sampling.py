@@ -1,18 +1,21 @@
 """Prompts to frames: batches through the family's vanilla pipeline."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
-from diffusers import CogVideoXPipeline
+from diffusers import DiffusionPipeline
 from jaxtyping import UInt8
 
 from reelmill.compute import autocast
 from reelmill.config import Params, Precision
 from reelmill.errors import UserError
-from reelmill.models.cogvideox import check_video_shape
+from reelmill.models.families import family_of
+from reelmill.models.family import Family, Text, TextParts
 
 
 @dataclass(frozen=True)
@@ -50,47 +53,85 @@ def call_arguments(params: Params) -> dict:
         "width": params.data.width_px,
         "num_inference_steps": params.sampling.num_inference_steps,
         "guidance_scale": params.sampling.guidance_scale,
-        "max_sequence_length": text.short_tokens if text.source is None else text.max_tokens,
+        "max_sequence_length": text.short_tokens if params.trains_text else text.max_tokens,
     }
 
 
-def check_request(pipeline: CogVideoXPipeline, request: Request, prompts: Sequence[str]) -> None:
+class PromptEncoder:
+    """Frozen text encoders away from the device: loaded when a prompt is first asked for, each prompt encoded once."""
+
+    def __init__(self, family: Family, load: Callable[[], TextParts], max_tokens: int):
+        self.family = family
+        self.max_tokens = max_tokens
+        self._load = load
+        self._known: dict[str, Text] = {}
+
+    @cached_property
+    def parts(self) -> TextParts:
+        """Tokenizers and encoders, in host memory."""
+        return self._load()
+
+    @torch.no_grad()
+    def __call__(self, prompts: Sequence[str]) -> Text:
+        """What `Family.encode_text` makes of the prompts. Raises `UserError` for one that is too long."""
+        for prompt in prompts:
+            if prompt not in self._known:
+                _check_length(self.family, self.parts, prompt, self.max_tokens)
+                self._known[prompt] = self.family.encode_text(self.parts, [prompt], self.max_tokens)
+        return {key: torch.cat([self._known[prompt][key] for prompt in prompts]) for key in self._known[prompts[0]]}
+
+
+def check_request(pipeline: DiffusionPipeline, request: Request) -> None:
     """Raise `UserError`, with the rule and the nearest valid values, before anything is computed."""
-    check_video_shape(
+    family = family_of(pipeline)
+    family.check_video_shape(
         request.num_frames,
         request.height_px,
         request.width_px,
-        pipeline.vae_scale_factor_temporal,
-        pipeline.vae_scale_factor_spatial,
-        pipeline.transformer.config.patch_size,
+        family.compression(pipeline.vae),
+        family.patch_sizes(pipeline.transformer.config),
     )
-    longest = pipeline.transformer.config.max_text_seq_length
-    for prompt in prompts:
-        tokens = len(pipeline.tokenizer(prompt)["input_ids"])
-        if tokens > longest:
-            raise UserError(f"prompt of {tokens} tokens, the model takes {longest}: {prompt[:80]!r}...: shorten it")
+
+
+def _check_length(family: Family, parts: TextParts, prompt: str, longest: int) -> None:
+    (tokens,) = family.num_tokens(parts, [prompt])
+    if tokens > longest:
+        raise UserError(f"prompt of {tokens} tokens, the model takes {longest}: {prompt[:80]!r}...: shorten it")
 
 
 def sample(
-    pipeline: CogVideoXPipeline, prompts: Sequence[str], seeds: Sequence[int], request: Request, batch_size: int
+    pipeline: DiffusionPipeline,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    request: Request,
+    batch_size: int,
+    encode: PromptEncoder | None = None,
 ) -> Iterator[UInt8[np.ndarray, "f h w c"]]:
     """A video for each (prompt, seed), in order.
 
     The noise of a video is a function of its seed alone, the one that the vanilla pipeline draws
     for ``generator=torch.Generator().manual_seed(seed)``; batching does not change it.
+
+    Args:
+        encode: what stands for the text encoders of a pipeline that was put together without.
     """
     assert len(prompts) == len(seeds)
-    check_request(pipeline, request, sorted(set(prompts)))
-    limit = pipeline.transformer.config.max_text_seq_length
+    check_request(pipeline, request)
+    family = family_of(pipeline)
+    limit = family.max_tokens(pipeline.transformer.config, request.short_tokens)
+    if encode is None:
+        for prompt in sorted(set(prompts)):
+            _check_length(family, {"tokenizer": pipeline.tokenizer}, prompt, limit)
     for batch, batch_seeds, fits in _batches(pipeline, prompts, seeds, request.short_tokens, batch_size):
+        text = {"prompt": batch} if encode is None else _embeddings(pipeline, encode, batch)
         with torch.no_grad(), autocast(pipeline.device, request.precision):
             frames = pipeline(
-                prompt=batch,
+                **text,
+                **family.guidance_arguments(pipeline.transformer, request.guidance_scale, len(batch)),
                 num_frames=request.num_frames,
                 height=request.height_px,
                 width=request.width_px,
                 num_inference_steps=request.num_inference_steps,
-                guidance_scale=request.guidance_scale,
                 generator=[torch.Generator().manual_seed(seed) for seed in batch_seeds],
                 max_sequence_length=request.short_tokens if fits else limit,
                 output_type="np",
@@ -98,11 +139,20 @@ def sample(
         yield from np.rint(np.asarray(frames, dtype=np.float32) * 255).astype(np.uint8)
 
 
+def _embeddings(pipeline: DiffusionPipeline, encode: PromptEncoder, prompts: list[str]) -> dict[str, Any]:
+    arguments = encode.family.prompt_arguments(encode(prompts), encode([""] * len(prompts)))
+    transformer = pipeline.transformer
+    return {key: tensor.to(transformer.device, transformer.dtype) for key, tensor in arguments.items()}
+
+
 def _batches(
-    pipeline: CogVideoXPipeline, prompts: Sequence[str], seeds: Sequence[int], short_tokens: int, batch_size: int
+    pipeline: DiffusionPipeline, prompts: Sequence[str], seeds: Sequence[int], short_tokens: int, batch_size: int
 ) -> Iterator[tuple[list[str], list[int], bool]]:
     """Neighbours of the same text length together: a long prompt must not change its batch mates' videos."""
-    lengths = [len(ids) for ids in pipeline.tokenizer(list(prompts))["input_ids"]]
+    if pipeline.tokenizer is None:
+        lengths = [short_tokens] * len(prompts)
+    else:
+        lengths = family_of(pipeline).num_tokens({"tokenizer": pipeline.tokenizer}, list(prompts))
     rows = zip(prompts, seeds, lengths, strict=True)
     for fits, run in itertools.groupby(rows, key=lambda row: row[2] <= short_tokens):
         while batch := list(itertools.islice(run, batch_size)):

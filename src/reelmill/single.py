@@ -2,18 +2,18 @@
 
 from pathlib import Path
 
-from diffusers import CogVideoXPipeline
+from diffusers import DiffusionPipeline
 
-from reelmill import diffusion
 from reelmill.compute import choose_device
 from reelmill.config import Params, load_params
 from reelmill.data.video import write_video
 from reelmill.errors import UserError
-from reelmill.models import autoencoder
-from reelmill.models.cogvideox import assemble, build_transformer, load_pipeline
-from reelmill.models.text import build_text_encoder, fit_tokenizer
+from reelmill.models.families import FAMILIES, family_of
+from reelmill.models.pretrained import is_pipeline, load_pipeline
+from reelmill.models.text import build_text_encoder
 from reelmill.sampling import Request, call_arguments, sample
 from reelmill.storage import read_json
+from reelmill.training.base import publish_scheduler
 from reelmill.training.publish import LINEAGE
 
 TRAINED = Path("models/pipeline")
@@ -40,13 +40,13 @@ def generate_one(
         raise UserError("--prompt: is empty: say what the video shows")
     if output.suffix.lower() != ".mp4":
         raise UserError(f"--output {output}: must end in .mp4")
-    path = checkpoint or (TRAINED if (TRAINED / "model_index.json").is_file() else None)
+    path = checkpoint or (TRAINED if is_pipeline(TRAINED) else None)
     if path is None:
         params = load_params()
         pipeline = random_pipeline(params, prompt)
         published: dict = {"sampling": call_arguments(params), "fps": params.sampling.fps}
     else:
-        pipeline = load_pipeline(path)
+        pipeline = load_pipeline(path, choose_device("auto"))
         published = read_json(path / LINEAGE) if (path / LINEAGE).is_file() else _own_defaults(pipeline)
     given: dict[str, float | None] = {"num_frames": num_frames, "height": resolution, "width": resolution}
     given |= {"num_inference_steps": steps, "guidance_scale": guidance_scale}
@@ -58,31 +58,26 @@ def generate_one(
     return f"{'' if path else UNTRAINED}{output}: {len(frames)} frames, {request.width_px}x{request.height_px}, seed {seed}, from {path or 'a random model'}"
 
 
-def random_pipeline(params: Params, prompt: str) -> CogVideoXPipeline:
+def random_pipeline(params: Params, prompt: str) -> DiffusionPipeline:
     """An untrained pipeline of the settings' shapes."""
-    data, settings = params.data, params.autoencoder
-    tokenizer = fit_tokenizer([prompt], params.encode.vocabulary_size)
-    text = build_text_encoder(params.model.text_encoder, params.encode.vocabulary_size, params.train.seed)
-    model = autoencoder.build(settings, data.height_px, data.width_px)
-    temporal = settings.temporal_compression
-    shape = autoencoder.latent_shape(model, data.num_frames, data.height_px, data.width_px)
-    transformer = build_transformer(
-        params.model, shape, data.num_frames, temporal, text.config.d_model, params.train.seed
-    )
-    return assemble(
-        tokenizer, text, model, transformer, diffusion.scheduler(params.train.objective, params.sampling.scheduler)
-    )
+    family, data, seed = FAMILIES[params.model.family], params.data, params.train.seed
+    if params.model.source is not None:
+        raise UserError(
+            f"{TRAINED}: not there yet. Train it with `make repro`, or name the pretrained pipeline with --checkpoint {params.model.source}."
+        )
+    settings, vocabulary_size = params.model.text_encoder, params.encode.vocabulary_size
+    text = family.build_text(settings, [prompt], vocabulary_size)
+    if params.trains_text:
+        text["text_encoder"] = build_text_encoder(settings, vocabulary_size, seed)
+    empty = family.encode_text(text, [""], settings.max_tokens)
+    autoencoder = family.build_autoencoder(params.autoencoder, data.height_px, data.width_px)
+    shape = family.latent_shape(autoencoder, data.num_frames, data.height_px, data.width_px)
+    compression, _ = family.compression(autoencoder)
+    transformer = family.build_transformer(params.model, shape, data.num_frames, compression, empty, seed)
+    return family.assemble(text, autoencoder, transformer, publish_scheduler(params, None))
 
 
-def _own_defaults(pipeline: CogVideoXPipeline) -> dict:
+def _own_defaults(pipeline: DiffusionPipeline) -> dict:
     """What a pipeline made elsewhere is called with when nothing is said."""
-    config = pipeline.transformer.config
-    arguments = {
-        "num_frames": config.sample_frames,
-        "height": config.sample_height * pipeline.vae_scale_factor_spatial,
-        "width": config.sample_width * pipeline.vae_scale_factor_spatial,
-        "num_inference_steps": 50,
-        "guidance_scale": 6.0,
-        "max_sequence_length": config.max_text_seq_length,
-    }
-    return {"sampling": arguments, "fps": 8}
+    arguments, fps = family_of(pipeline).call_defaults(pipeline)
+    return {"sampling": arguments, "fps": fps}

@@ -8,22 +8,23 @@ from reelmill.compute import generator
 from reelmill.config import Model, TextEncoder
 from reelmill.errors import UserError
 from reelmill.models.autoencoder import fold_normalisation
-from reelmill.models.cogvideox import (
-    assemble,
-    build_transformer,
-    check_video_shape,
-    load_pipeline,
-    rotary_embedding,
-    round_trip_frames,
-)
-from reelmill.models.text import build_text_encoder, fit_tokenizer, load_text_encoder, token_ids
+from reelmill.models.cogvideox import CogVideoX, build_transformer, rotary_embedding, round_trip_frames
+from reelmill.models.pretrained import load_pipeline
+from reelmill.models.text import build_text_encoder, fit_tokenizer, token_ids
 from reelmill.sampling import Request, sample
 
 TEXT = TextEncoder(
     source=None, subfolder=None, width=32, num_layers=1, num_heads=2, max_tokens=226, short_tokens=16, long_share=0.1
 )
 MODEL = Model(
-    num_layers=1, num_attention_heads=2, attention_head_dim=16, patch_size=2, time_embed_dim=32, text_encoder=TEXT
+    family="cogvideox",
+    source=None,
+    num_layers=1,
+    num_attention_heads=2,
+    attention_head_dim=16,
+    patch_size=2,
+    time_embed_dim=32,
+    text_encoder=TEXT,
 )
 REQUEST = Request(9, 32, 32, 3, 2.0, 16, "fp32")
 
@@ -53,7 +54,8 @@ def pipeline():
     for block in transformer.transformer_blocks:
         torch.nn.init.normal_(block.norm1.linear.weight, std=0.1)
         torch.nn.init.normal_(block.norm2.linear.weight, std=0.1)
-    return assemble(tokenizer, text, tiny_autoencoder(), transformer.eval(), diffusion.scheduler("flow", "unipc"))
+    parts = {"tokenizer": tokenizer, "text_encoder": text}
+    return CogVideoX().assemble(parts, tiny_autoencoder(), transformer.eval(), diffusion.scheduler("flow", "unipc"))
 
 
 @pytest.mark.parametrize("temporal", [1, 2, 4])
@@ -115,7 +117,7 @@ def test_a_video_does_not_depend_on_its_batch(pipeline):
 )
 def test_shapes_that_do_not_fit_name_the_rule_and_the_nearest(frames, height, text):
     with pytest.raises(UserError, match=text.replace("+", r"\+")):
-        check_video_shape(frames, height, 64, 4, 4, 2)
+        CogVideoX().check_video_shape(frames, height, 64, (4, 4), (1, 2))
 
 
 def test_prompt_that_is_too_long_is_refused(pipeline):
@@ -163,12 +165,12 @@ def test_caption_that_does_not_fit_is_an_error_and_not_cut():
 
 def test_pretrained_text_encoder_comes_from_a_pipeline_directory(pipeline, tmp_path):
     pipeline.save_pretrained(tmp_path)
-    tokenizer, encoder = load_text_encoder(TEXT.model_copy(update={"source": str(tmp_path)}))
-    ids = token_ids(tokenizer, ["a red circle"], 16)
+    parts = CogVideoX().load_text(tmp_path)
+    ids = token_ids(parts["tokenizer"], ["a red circle"], 16)
     with torch.no_grad():
-        assert torch.equal(encoder(ids)[0], pipeline.text_encoder(ids)[0])
+        assert torch.equal(parts["text_encoder"](ids)[0], pipeline.text_encoder(ids)[0])
 
 
 def test_missing_text_encoder_says_what_was_expected(tmp_path):
-    with pytest.raises(UserError, match=r"model.text_encoder.source .* no T5 encoder"):
-        load_text_encoder(TEXT.model_copy(update={"source": str(tmp_path)}))
+    with pytest.raises(UserError, match=r"text_encoder: no T5EncoderModel with its tokenizer .*\nExpected"):
+        CogVideoX().load_text(tmp_path)

@@ -1,8 +1,8 @@
 """Latents and captions made once: memory-mapped safetensors shards with a Parquet index.
 
-A shard holds ``latents`` [n t c h w] (half precision, normalised per channel by the autoencoder's
-own weights) and ``text``: token ids [n l] where the text encoder is trained along, embeddings
-[n l d] where it is frozen. The index keeps the manifest's order.
+A shard holds ``latents`` [n t c h w] (half precision, normalised per channel) and what the captions
+became: ``text``, token ids [n l] where the text encoder is trained along and embeddings [n l d] where
+it is frozen, and by family ``mask`` [n l] and ``pooled`` [n d]. The index keeps the manifest's order.
 """
 
 from dataclasses import dataclass
@@ -30,9 +30,9 @@ class LatentsInfo:
     scaling_factor: float
     num_frames: int
     temporal_compression: int
+    family: str
     text: str  # "tokens" or "embeddings"
-    text_width: int
-    text_encoder_hash: str  # of the frozen encoder's weights; empty where it is trained along
+    text_encoder_hash: str  # of the pretrained encoders' weights; empty where they are made here
     vocabulary_size: int
     manifest_hash: str
     autoencoder_hash: str
@@ -58,17 +58,23 @@ class LatentClips:
             name: safe_open(directory / name, framework="pt") for name in sorted({shard for shard, _ in self._places})
         }
         self._latents = {name: file.get_slice("latents") for name, file in files.items()}
-        self._text = {name: file.get_slice("text") for name, file in files.items()}
-        self.empty_text = load_file(directory / EMPTY)["text"]
+        self.empty_text = load_file(directory / EMPTY)
+        self._text = {name: {key: file.get_slice(key) for key in self.empty_text} for name, file in files.items()}
 
     def __len__(self) -> int:
         return len(self._places)
 
-    def batch(self, indices: list[int]) -> tuple[Float[Tensor, "b t c h w"], Tensor]:
-        """Scaled latents, as the transformer takes them, and the captions' ids or embeddings."""
+    def batch(
+        self, indices: list[int], device: torch.device | str = "cpu"
+    ) -> tuple[Float[Tensor, "b t c h w"], dict[str, Tensor]]:
+        """Scaled latents, as the transformer takes them, and what the captions became, by name."""
         places = [self._places[index] for index in indices]
         latents = torch.stack([self._latents[shard][row] for shard, row in places]).float() * self.info.scaling_factor
-        return latents, torch.stack([self._text[shard][row] for shard, row in places])
+        text = {
+            key: torch.stack([self._text[shard][key][row] for shard, row in places]).to(device)
+            for key in self.empty_text
+        }
+        return latents.to(device), text
 
 
 def epoch_order(weights: Float[Tensor, " n"], seed: int, epoch: int) -> list[int]:

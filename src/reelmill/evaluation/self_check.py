@@ -13,6 +13,7 @@ from reelmill.evaluation.calibration import MOTION_ONLY, NEGATIVES, negative_cli
 from reelmill.evaluation.statistics import wilson_interval
 from reelmill.judge import NONE, judge
 from reelmill.models.autoencoder import to_frames, to_model
+from reelmill.models.families import family_of
 
 DECODED_TOGETHER = 4  # a CPU decodes one clip alone at a quarter of the speed
 DESCRIPTIONS = {
@@ -69,15 +70,16 @@ def drawn_none_rates(num_clips: int, num_frames: int, side_px: int, seed: int, c
 def decoded_noise(
     autoencoder: Any, num_clips: int, shape: tuple[int, int, int], seed: int
 ) -> Iterator[UInt8[np.ndarray, "f h w 3"]]:
-    """Clips decoded from Gaussian latents, of ``shape`` (frames, height, width), by an `AutoencoderKLCogVideoX`
-    (whose methods diffusers leaves untyped).
+    """Clips decoded from Gaussian latents, of ``shape`` (frames, height, width), by an autoencoder of any family.
 
     A transformer that has learnt nothing hands the decoder noise.
     """
+    family = family_of(autoencoder)
     blank = np.zeros((1, *shape, 3), np.uint8)
     with torch.no_grad():
         latents = autoencoder.encode(to_model(blank).to(autoencoder.device)).latent_dist.mode()
         for start in range(0, num_clips, DECODED_TOGETHER):
             indices = range(start, min(start + DECODED_TOGETHER, num_clips))
             noise = torch.cat([torch.randn(latents.shape, generator=generator(seed, "untrained", i)) for i in indices])
-            yield from to_frames(autoencoder.decode(noise.to(latents) / autoencoder.config.scaling_factor).sample)
+            noise = noise.to(latents) / family.scaling_factor(autoencoder)
+            yield from to_frames(autoencoder.decode(family.denormalise(autoencoder, noise)).sample)

@@ -1,6 +1,6 @@
 """The 3D causal autoencoder: diffusers' `AutoencoderKLCogVideoX` (Yang et al. 2024, CogVideoX, sec. 2.1)."""
 
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +12,6 @@ from torch import Tensor
 
 from reelmill.compute import seed_all
 from reelmill.config import Autoencoder
-from reelmill.errors import UserError
 from reelmill.rules import NORM_GROUPS
 
 
@@ -43,39 +42,6 @@ def build(settings: Autoencoder, height_px: int, width_px: int) -> AutoencoderKL
     return model
 
 
-def load(
-    source: str | Path, subfolder: str | None = None, device: torch.device | str = "cpu"
-) -> AutoencoderKLCogVideoX:
-    """A saved or pretrained autoencoder: a directory, or a hub id.
-
-    Raises:
-        UserError: when there is no whole autoencoder of this family at ``source``.
-    """
-    try:
-        model = AutoencoderKLCogVideoX.from_pretrained(str(source), subfolder=subfolder, use_safetensors=True)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(
-            f"autoencoder {source}{f'/{subfolder}' if subfolder else ''}: not loaded: {error}\n"
-            "Expected a directory with config.json and diffusion_pytorch_model.safetensors of an AutoencoderKLCogVideoX, "
-            "or a hub id that you can reach. Run `dvc repro`, or correct `autoencoder.source` and `autoencoder.subfolder`."
-        ) from None
-    return model.to(device).eval()
-
-
-def compression(model: AutoencoderKLCogVideoX) -> tuple[int, int]:
-    """How many frames become a latent frame, and how many pixels of a side a latent pixel."""
-    return int(model.config.temporal_compression_ratio), 2 ** (len(model.config.block_out_channels) - 1)
-
-
-def latent_shape(
-    model: AutoencoderKLCogVideoX, num_frames: int, height_px: int, width_px: int
-) -> tuple[int, int, int, int]:
-    """Shape (t, c, h, w) of the latents of a clip."""
-    temporal, spatial = compression(model)
-    frames = (num_frames - 1) // temporal + 1
-    return frames, model.config.latent_channels, height_px // spatial, width_px // spatial
-
-
 def to_model(frames: UInt8[np.ndarray, "b f h w c"] | UInt8[Tensor, "b f h w c"]) -> Float[Tensor, "b c f h w"]:
     """8-bit frames to the autoencoder's range [-1, 1]."""
     frames = torch.tensor(frames) if isinstance(frames, np.ndarray) else frames
@@ -89,10 +55,8 @@ def to_frames(video: Float[Tensor, "b c f h w"]) -> UInt8[np.ndarray, "b f h w c
 
 
 @torch.no_grad()
-def reconstruct(
-    model: AutoencoderKLCogVideoX, frames: UInt8[np.ndarray, "b f h w c"]
-) -> UInt8[np.ndarray, "b f h w c"]:
-    """Frames encoded to the latents' mean and decoded again, at full precision."""
+def reconstruct(model: Any, frames: UInt8[np.ndarray, "b f h w c"]) -> UInt8[np.ndarray, "b f h w c"]:
+    """Frames encoded to the latents' mean and decoded again by an autoencoder of any family, at full precision."""
     mean = model.encode(to_model(frames).to(model.device)).latent_dist.mode()
     return to_frames(model.decode(mean).sample)
 

@@ -1,20 +1,123 @@
 """The CogVideoX family (Yang et al. 2024) through diffusers' own classes."""
 
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
-from diffusers import AutoencoderKLCogVideoX, CogVideoXPipeline, CogVideoXTransformer3DModel, SchedulerMixin
+from diffusers import AutoencoderKLCogVideoX, CogVideoXPipeline, CogVideoXTransformer3DModel
 from diffusers.models.embeddings import get_3d_rotary_pos_embed
 from diffusers.pipelines.cogvideo.pipeline_cogvideox import get_resize_crop_region_for_grid
 from jaxtyping import Float
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase, T5EncoderModel
+from transformers import T5EncoderModel
 
 from reelmill.compute import seed_all
-from reelmill.config import Model
-from reelmill.errors import UserError
+from reelmill.config import Autoencoder, Model, TextEncoder
+from reelmill.models import autoencoder as cogvideox_autoencoder
+from reelmill.models.family import Family, Text, TextParts
+from reelmill.models.text import fit_tokenizer, token_ids
 
-SIDE_MULTIPLE_PX = 8  # CogVideoXPipeline refuses other sizes, whatever the compression
+
+class CogVideoX(Family):
+    """2B, 5B and 1.5: v-prediction as published, flow as well from scratch; T5 embeddings without a mask."""
+
+    name = "cogvideox"
+    pipeline_class = CogVideoXPipeline
+    transformer_class = CogVideoXTransformer3DModel
+    autoencoder_class = AutoencoderKLCogVideoX
+    encoder_classes = {"text_encoder": T5EncoderModel}  # noqa: RUF012
+    lora_targets = ("to_q", "to_k", "to_v", "to_out.0")
+    side_multiple_px = 8
+
+    def build_transformer(
+        self,
+        settings: Model,
+        latent_shape: tuple[int, int, int, int],
+        num_frames: int,
+        temporal_compression: int,
+        empty_text: Text,
+        seed: int,
+    ) -> CogVideoXTransformer3DModel:
+        """See `build_transformer`. Token ids stand for embeddings of the width that the settings give."""
+        text = empty_text["text"]
+        width = text.shape[-1] if text.is_floating_point() else settings.text_encoder.width
+        return build_transformer(settings, latent_shape, num_frames, temporal_compression, width, seed)
+
+    def build_autoencoder(self, settings: Autoencoder, height_px: int, width_px: int) -> AutoencoderKLCogVideoX:
+        """See `autoencoder.build`."""
+        return cogvideox_autoencoder.build(settings, height_px, width_px)
+
+    def build_text(self, settings: TextEncoder, captions: Sequence[str], vocabulary_size: int) -> TextParts:
+        """A tokenizer alone: the encoder is trained along with the transformer (`text.build_text_encoder`)."""
+        return {"tokenizer": fit_tokenizer(captions, vocabulary_size)}
+
+    def encode_text(self, parts: TextParts, captions: list[str], max_tokens: int) -> Text:
+        """``text``: embeddings [b l d], padding unmasked; token ids [b l] where there is no encoder yet."""
+        if "text_encoder" not in parts:
+            return {"text": token_ids(parts["tokenizer"], captions, max_tokens).to(torch.int32)}
+        pipeline = self.assemble(parts, None, None, None)
+        embeddings, _ = pipeline.encode_prompt(
+            captions,
+            do_classifier_free_guidance=False,
+            max_sequence_length=max_tokens,
+            device=parts["text_encoder"].device,
+        )
+        return {"text": embeddings}
+
+    def call_defaults(self, pipeline: Any) -> tuple[dict[str, Any], int]:
+        """The shape that the transformer was made for."""
+        config = pipeline.transformer.config
+        arguments = {
+            "num_frames": config.sample_frames,
+            "height": config.sample_height * pipeline.vae_scale_factor_spatial,
+            "width": config.sample_width * pipeline.vae_scale_factor_spatial,
+            "num_inference_steps": 50,
+            "guidance_scale": 6.0,
+            "max_sequence_length": config.max_text_seq_length,
+        }
+        return arguments, 8
+
+    def prompt_arguments(self, text: Text, empty: Text) -> dict[str, Tensor]:
+        """Embeddings of the prompts and of the empty one."""
+        return {"prompt_embeds": text["text"], "negative_prompt_embeds": empty["text"]}
+
+    def predict(
+        self, transformer: Any, noisy: Float[Tensor, "b t c h w"], timestep: Float[Tensor, " b"], text: Text
+    ) -> Float[Tensor, "b t c h w"]:
+        """The velocity, of either objective."""
+        rotary = rotary_embedding(transformer, noisy) if transformer.config.use_rotary_positional_embeddings else None
+        return transformer(
+            hidden_states=noisy,
+            encoder_hidden_states=text["text"].to(noisy.dtype),
+            timestep=timestep,
+            image_rotary_emb=rotary,
+            return_dict=False,
+        )[0]
+
+    def compression(self, autoencoder: Any) -> tuple[int, int]:
+        """Every block but the last halves height and width."""
+        config = autoencoder.config
+        return int(config.temporal_compression_ratio), 2 ** (len(config.block_out_channels) - 1)
+
+    def patch_sizes(self, config: Mapping[str, Any]) -> tuple[int, int]:
+        """1.5 has patches of two latent frames."""
+        return int(config.get("patch_size_t") or 1), int(config["patch_size"])
+
+    def max_tokens(self, config: Mapping[str, Any], asked: int) -> int:
+        """Padding is not masked, and 2B has positions for one length alone."""
+        return int(config["max_text_seq_length"])
+
+    def round_trip_frames(self, num_frames: int, temporal: int) -> int:
+        """See `round_trip_frames`."""
+        return round_trip_frames(num_frames, temporal)
+
+    def frames_rule(self, temporal: int) -> str:
+        """In words."""
+        return "1, 8k and 8k+1"
+
+    def fold_normalisation(self, autoencoder: Any, mean: Float[Tensor, " c"], std: Float[Tensor, " c"]) -> None:
+        """See `autoencoder.fold_normalisation`."""
+        cogvideox_autoencoder.fold_normalisation(autoencoder, mean, std)
 
 
 def build_transformer(
@@ -58,72 +161,27 @@ def build_transformer(
 
 
 def rotary_embedding(model: CogVideoXTransformer3DModel, latents: Float[Tensor, "b t c h w"]) -> tuple[Tensor, Tensor]:
-    """Cosines and sines [n, head_dim] of the positions of the latents' patches, as the pipeline makes them."""
-    config = model.config
-    patch = config.patch_size
-    grid = (latents.shape[3] // patch, latents.shape[4] // patch)
-    crops = get_resize_crop_region_for_grid(grid, config.sample_width // patch, config.sample_height // patch)
-    return get_3d_rotary_pos_embed(
-        embed_dim=config.attention_head_dim,
-        crops_coords=crops,
-        grid_size=grid,
-        temporal_size=latents.shape[1],
-        device=latents.device,
-    )
+    """Cosines and sines [n, head_dim] of the positions of the latents' patches, as the pipeline makes them.
 
-
-def assemble(
-    tokenizer: PreTrainedTokenizerBase,
-    text_encoder: T5EncoderModel,
-    autoencoder: AutoencoderKLCogVideoX,
-    transformer: CogVideoXTransformer3DModel,
-    scheduler: SchedulerMixin,
-) -> CogVideoXPipeline:
-    """The parts as the family's vanilla pipeline."""
-    pipeline = CogVideoXPipeline(
-        tokenizer=tokenizer, text_encoder=text_encoder, vae=autoencoder, transformer=transformer, scheduler=scheduler
-    )
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
-
-
-def load_pipeline(path: Path, device: torch.device | str = "cpu") -> CogVideoXPipeline:
-    """A saved pipeline's directory.
-
-    Raises:
-        UserError: when it is missing, not whole, or of another family.
+    1.0 stretches the positions of other sizes to those it was made for; 1.5 counts on, in space and time.
     """
-    index = path / "model_index.json"
-    if not index.is_file():
-        raise UserError(
-            f"{path}: no model_index.json in it, so it is no diffusers pipeline. Run `dvc repro train`, or name a pipeline's directory."
-        )
-    try:
-        pipeline = CogVideoXPipeline.from_pretrained(str(path), use_safetensors=True)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{path}: not loaded as a CogVideoXPipeline: {error}\nRestore it with `dvc checkout {path}` or train it again with `dvc repro -f train`."
-        ) from None
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to(device)
-
-
-def check_video_shape(num_frames: int, height_px: int, width_px: int, temporal: int, spatial: int, patch: int) -> None:
-    """Raise `UserError`, with the rule and the nearest valid values, for a shape that the model cannot take."""
-    valid = [frames for frames in range(1, max(num_frames, 1) + 17) if round_trip_frames(frames, temporal) == frames]
-    if num_frames not in valid:
-        below, above = [f for f in valid if f < num_frames], [f for f in valid if f > num_frames]
-        near = " or ".join(map(str, below[-1:] + above[:1]))
-        raise UserError(
-            f"num_frames: {num_frames}: the autoencoder gives back 1, 8k and 8k+1 frames unchanged (temporal compression {temporal}) and no others; nearest: {near}."
-        )
-    multiple = max(SIDE_MULTIPLE_PX, spatial * patch)
-    for name, side in (("height_px", height_px), ("width_px", width_px)):
-        if side % multiple or side <= 0:
-            low = max(multiple, side // multiple * multiple)
-            raise UserError(
-                f"{name}: {side}: must be a multiple of {multiple} (spatial compression {spatial} x patch {patch}, and 8 for the pipeline); nearest: {low} or {low + multiple}."
-            )
+    config = model.config
+    patch, patch_t = config.patch_size, config.patch_size_t
+    grid = (latents.shape[3] // patch, latents.shape[4] // patch)
+    base = (config.sample_height // patch, config.sample_width // patch)
+    if patch_t is None:
+        places: dict[str, Any] = {
+            "crops_coords": get_resize_crop_region_for_grid(grid, base[1], base[0]),
+            "temporal_size": latents.shape[1],
+        }
+    else:
+        places = {
+            "crops_coords": None,
+            "temporal_size": latents.shape[1] // patch_t,
+            "grid_type": "slice",
+            "max_size": base,
+        }
+    return get_3d_rotary_pos_embed(embed_dim=config.attention_head_dim, grid_size=grid, device=latents.device, **places)
 
 
 def round_trip_frames(num_frames: int, temporal: int) -> int:

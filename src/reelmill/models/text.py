@@ -1,11 +1,11 @@
 """Captions to embeddings: the tokenizer fitted on captions, and the T5 encoder."""
 
 from collections.abc import Iterable
-from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast, T5Config, T5EncoderModel
+from torch import nn
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
 from reelmill.compute import seed_all
 from reelmill.config import TextEncoder
@@ -13,6 +13,7 @@ from reelmill.errors import UserError
 from reelmill.storage import hash_bytes
 
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
+PAD_ID, END_ID = 0, 1  # in a fitted tokenizer
 HEAD_SPAN = (
     8.0  # how much more, in logits, a head attends to the offset that it starts with: 226 tokens do not drown it
 )
@@ -57,9 +58,9 @@ def build_text_encoder(settings: TextEncoder, vocabulary_size: int, seed: int) -
             dropout_rate=0.0,
             is_encoder_decoder=False,
             use_cache=False,
-            pad_token_id=0,
-            eos_token_id=1,
-            decoder_start_token_id=0,
+            pad_token_id=PAD_ID,
+            eos_token_id=END_ID,
+            decoder_start_token_id=PAD_ID,
         )
     )
     with torch.no_grad():
@@ -75,31 +76,9 @@ def build_text_encoder(settings: TextEncoder, vocabulary_size: int, seed: int) -
     return model
 
 
-def load_text_encoder(settings: TextEncoder) -> tuple[PreTrainedTokenizerBase, T5EncoderModel]:
-    """A pretrained T5 and its tokenizer, from a pipeline directory, an encoder's directory or a hub id.
-
-    Raises:
-        UserError: when either is not there.
-    """
-    source = settings.source
-    assert source is not None
-    pipeline = (Path(source) / "model_index.json").is_file()
-    encoder_folder = settings.subfolder or ("text_encoder" if pipeline else "")
-    tokenizer_folder = "tokenizer" if encoder_folder else ""
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source, subfolder=tokenizer_folder)
-        model = T5EncoderModel.from_pretrained(source, subfolder=encoder_folder, use_safetensors=True)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"model.text_encoder.source {source}: no T5 encoder and tokenizer loaded from it: {error}\n"
-            "Expected a diffusers pipeline's directory, a T5 encoder's directory with its tokenizer, or a hub id that you can reach."
-        ) from None
-    return tokenizer, model.eval()
-
-
-def weights_hash(model: T5EncoderModel) -> str:
-    """SHA-256 of an encoder's weights: embeddings belong to the encoder that made them, wherever it came from."""
-    parts = sorted(model.named_parameters())
+def weights_hash(encoders: Iterable[nn.Module]) -> str:
+    """SHA-256 of encoders' weights: embeddings belong to the encoders that made them, wherever they came from."""
+    parts = [part for encoder in encoders for part in sorted(encoder.named_parameters())]
     return hash_bytes(
         *(part for name, p in parts for part in (name.encode(), p.detach().cpu().float().numpy().tobytes()))
     )

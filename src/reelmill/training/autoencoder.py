@@ -2,10 +2,10 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKLCogVideoX
 from jaxtyping import Float, UInt8
 from torch import Tensor
 from tqdm import tqdm
@@ -13,7 +13,8 @@ from tqdm import tqdm
 from reelmill.compute import autocast, choose_device, generator
 from reelmill.config import Autoencoder, Phase
 from reelmill.errors import UserError
-from reelmill.models.autoencoder import build, fold_normalisation, to_model
+from reelmill.models.autoencoder import to_model
+from reelmill.models.family import Family
 from reelmill.training.optimizers import Optimizers, rate_scale
 from reelmill.training.state import SavedState, under_prefix, with_prefix
 
@@ -27,8 +28,8 @@ def curriculum(settings: Autoencoder) -> list[Phase]:
 
 
 def fit(
-    settings: Autoencoder, clips: UInt8[np.ndarray, "b f h w c"], state_directory: Path
-) -> tuple[AutoencoderKLCogVideoX, list[dict]]:
+    family: Family, settings: Autoencoder, clips: UInt8[np.ndarray, "b f h w c"], state_directory: Path
+) -> tuple[Any, list[dict]]:
     """Train from scratch, or go on from the saved state; the result is the same.
 
     Args:
@@ -39,7 +40,7 @@ def fit(
         The autoencoder with latents normalised per channel, and the history, a row a logged step.
     """
     device = choose_device(settings.device)
-    model = build(settings, clips.shape[2], clips.shape[3]).to(device).train()
+    model = family.build_autoencoder(settings, clips.shape[2], clips.shape[3]).to(device).train()
     optimizers = Optimizers(dict(model.named_parameters()), "muon", settings.learning_rate, settings.learning_rate / 4)
     saved, history, start = SavedState(state_directory), [], 0
     if state := saved.latest():
@@ -61,13 +62,11 @@ def fit(
         if done % settings.save_every_steps == 0 or done == len(steps):
             tensors = with_prefix("model", model.state_dict()) | with_prefix("optimizer", optimizers.state_tensors())
             saved.save(done, tensors, {"history": history})
-    normalise_latents(model.eval(), clips)
+    normalise_latents(family, model.eval(), clips)
     return model, history
 
 
-def _train_step(
-    model: AutoencoderKLCogVideoX, video: Float[Tensor, "b c f h w"], settings: Autoencoder, index: int
-) -> dict[str, Tensor]:
+def _train_step(model: Any, video: Float[Tensor, "b c f h w"], settings: Autoencoder, index: int) -> dict[str, Tensor]:
     """Forward and backward of squared, absolute and KL loss; gradients are left in the model."""
     with autocast(video.device, settings.precision):
         posterior = model.encode(video).latent_dist
@@ -125,11 +124,11 @@ def crop(
 
 
 @torch.no_grad()
-def normalise_latents(model: AutoencoderKLCogVideoX, clips: UInt8[np.ndarray, "b f h w c"]) -> None:
+def normalise_latents(family: Family, model: Any, clips: UInt8[np.ndarray, "b f h w c"]) -> None:
     """Give every latent channel mean 0 and standard deviation 1 over (some of) the clips."""
     rows = np.linspace(0, len(clips) - 1, min(STATISTICS_CLIPS, len(clips))).astype(int)
     latents = torch.cat(
         [model.encode(to_model(clips[row : row + 1]).to(model.device)).latent_dist.mean.cpu() for row in rows]
     )
     std, mean = torch.std_mean(latents, dim=(0, 2, 3, 4))
-    fold_normalisation(model, mean.to(model.device), std.clamp_min(1e-4).to(model.device))
+    family.fold_normalisation(model, mean.to(model.device), std.clamp_min(1e-4).to(model.device))

@@ -1,16 +1,16 @@
-"""Checkpoints: whole diffusers pipelines of the averaged weights, rotated, the best one kept."""
+"""Checkpoints of the averaged weights: whole diffusers pipelines, or LoRAs; rotated, the best one kept."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from diffusers import AutoencoderKLCogVideoX, CogVideoXPipeline
-from transformers import PreTrainedTokenizerBase
+from diffusers import DiffusionPipeline, SchedulerMixin
 
-from reelmill import diffusion
-from reelmill.config import Params
-from reelmill.models.cogvideox import assemble
+from reelmill.models.family import TextParts
+from reelmill.models.lora import save_adapter
 from reelmill.storage import atomic_path, discard, read_json, write_json
+from reelmill.training.base import Base
 from reelmill.training.denoiser import Denoiser
 
 FIGURES = "figures.json"
@@ -19,23 +19,29 @@ FIGURES = "figures.json"
 class Checkpoints:
     """The newest ``keep`` checkpoints of a run and the one with the lowest validation loss."""
 
-    def __init__(self, directory: Path, keep: int, tokenizer: PreTrainedTokenizerBase, params: Params):
+    def __init__(self, directory: Path, keep: int, scheduler: SchedulerMixin, lora_of: Base | None):
+        """``lora_of``: the pipeline whose adapter is trained, None where all weights are."""
         self.directory = directory
         self.keep = keep
-        self.tokenizer = tokenizer
-        self.scheduler = diffusion.scheduler(params.train.objective, params.sampling.scheduler)
+        self.scheduler = scheduler
+        self.lora_of = lora_of
         self.best: dict | None = None  # {"step", "loss"}
 
-    def pipeline(self, denoiser: Denoiser, autoencoder: AutoencoderKLCogVideoX) -> CogVideoXPipeline:
-        """The weights as they are now, as a pipeline."""
-        return assemble(self.tokenizer, denoiser.text_encoder, autoencoder, denoiser.transformer, self.scheduler)
-
     def add(
-        self, step: int, figures: dict[str, float], denoiser: Denoiser, autoencoder: AutoencoderKLCogVideoX
+        self, step: int, figures: dict[str, float], denoiser: Denoiser, autoencoder: Any, text: Callable[[], TextParts]
     ) -> None:
-        """Save the weights as they are now, mark them if they are the best, drop what rotation drops."""
+        """Save the weights as they are now, mark them if they are the best, drop what rotation drops.
+
+        A LoRA is saved alone, with its scheduler and the name and hash of its pipeline, which is not copied.
+        """
         with atomic_path(self.path(step)) as temporary:
-            self.pipeline(denoiser, autoencoder).save_pretrained(temporary, safe_serialization=True)
+            if self.lora_of is None:
+                pipeline = self.pipeline(denoiser, autoencoder, text())
+                pipeline.save_pretrained(temporary, safe_serialization=True)
+            else:
+                save_adapter(denoiser.transformer, denoiser.family, temporary)
+                self.scheduler.save_pretrained(temporary / "scheduler")
+                self.lora_of.write_reference(temporary)
             write_json(temporary / FIGURES, {"step": step, **figures})
         if self.best is None or figures["validation_loss"] < self.best["loss"]:
             self.best = {"step": step, "loss": figures["validation_loss"]}
@@ -43,6 +49,10 @@ class Checkpoints:
         for old in earlier[: -self.keep]:
             if self._step(old) != self.best["step"]:
                 discard(old)
+
+    def pipeline(self, denoiser: Denoiser, autoencoder: Any, text: TextParts) -> DiffusionPipeline:
+        """The weights as they are now, as a pipeline."""
+        return denoiser.family.assemble(text, autoencoder, denoiser.transformer, self.scheduler)
 
     def path(self, step: int) -> Path:
         """Where the checkpoint of a step lies."""

@@ -1,91 +1,132 @@
-"""What is trained: the transformer, with its text encoder where that is trained along."""
+"""What is trained: the transformer or its adapter, with its text encoder where that is trained along."""
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import CogVideoXTransformer3DModel
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, T5EncoderModel
 
+from reelmill.compute import weights_dtype
 from reelmill.config import Model, Params
-from reelmill.data.latents import LatentsInfo
+from reelmill.data.latents import LatentClips, LatentsInfo
 from reelmill.errors import UserError
-from reelmill.models.cogvideox import build_transformer, rotary_embedding
-from reelmill.models.text import build_text_encoder, load_text_encoder, weights_hash
+from reelmill.models.families import FAMILIES
+from reelmill.models.family import Family, Text, TextParts
+from reelmill.models.lora import add_adapter
+from reelmill.models.source import resolve
+from reelmill.models.text import build_text_encoder
+from reelmill.sampling import PromptEncoder
+from reelmill.training.base import Base
 
 
 @dataclass
 class Denoiser:
-    """Transformer and text encoder as one predictor of a batch."""
+    """Transformer and, where it is trained along, text encoder as one predictor of a batch."""
 
-    transformer: CogVideoXTransformer3DModel
-    text_encoder: T5EncoderModel
-    trains_text: bool
+    family: Family
+    transformer: Any
+    text_encoder: T5EncoderModel | None
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """The trained parameters by name."""
-        named = {f"transformer.{name}": p for name, p in self.transformer.named_parameters()}
-        if self.trains_text:
+        named = {f"transformer.{name}": p for name, p in self.transformer.named_parameters() if p.requires_grad}
+        if self.text_encoder is not None:
             # T5 names its embedding table twice; one of the names is enough.
             named |= {f"text_encoder.{name}": p for name, p in self.text_encoder.named_parameters()}
         return named
 
     def predict(
-        self, noisy: Float[Tensor, "b t c h w"], timestep: Float[Tensor, " b"], text: Tensor
+        self, noisy: Float[Tensor, "b t c h w"], timestep: Float[Tensor, " b"], text: Text
     ) -> Float[Tensor, "b t c h w"]:
-        """The prediction for noisy latents; ``text`` holds token ids [b l] or embeddings [b l d]."""
-        embeddings = self.text_encoder(text.long())[0] if self.trains_text else text.to(noisy.dtype)
-        return self.transformer(
-            hidden_states=noisy,
-            encoder_hidden_states=embeddings,
-            timestep=timestep,
-            image_rotary_emb=rotary_embedding(self.transformer, noisy),
-            return_dict=False,
-        )[0]
+        """The prediction for noisy latents; ``text`` holds what the shards do, token ids or embeddings."""
+        if self.text_encoder is not None:
+            text = {"text": self.text_encoder(text["text"].long())[0]}
+        return self.family.predict(self.transformer, noisy, timestep, text)
 
-    def text_for(self, text: Tensor, empty: Tensor, dropped: Tensor, model: Model, long: bool) -> Tensor:
+    def text_for(self, text: Text, empty: Text, dropped: Bool[Tensor, " b"], model: Model, long: bool) -> Text:
         """The batch's text with dropped captions made empty, cut to the short length where all fit.
 
         Embeddings of a frozen encoder always keep their length: they were made with it.
         """
-        text = torch.where(dropped.view(-1, *[1] * (text.ndim - 1)), empty, text)
-        if not self.trains_text or long:
+        text = {
+            key: torch.where(dropped.view(-1, *[1] * (rows.ndim - 1)), empty[key].to(rows.device), rows)
+            for key, rows in text.items()
+        }
+        if self.text_encoder is None or long:
             return text
-        pad = self.text_encoder.config.pad_token_id
-        longest = int((text != pad).sum(1).max())
-        length = model.text_encoder.short_tokens if longest <= model.text_encoder.short_tokens else text.shape[1]
-        return text[:, :length]
+        ids = text["text"]
+        longest = int((ids != self.text_encoder.config.pad_token_id).sum(1).max())
+        length = model.text_encoder.short_tokens if longest <= model.text_encoder.short_tokens else ids.shape[1]
+        return {"text": ids[:, :length]}
 
 
-def build_denoiser(params: Params, info: LatentsInfo, latents_dir: Path, device: torch.device) -> Denoiser:
-    """A new denoiser for the encoded latents, a function of ``params.train.seed``."""
-    text = params.model.text_encoder
-    if text.source is None:
-        encoder = build_text_encoder(text, info.vocabulary_size, params.train.seed)
-    else:
-        _, encoder = load_text_encoder(text)
-        if weights_hash(encoder) != info.text_encoder_hash:
-            raise UserError(
-                f"model.text_encoder.source: {text.source}: not the encoder whose embeddings are in {latents_dir}. "
-                "Put its weights back, or encode anew with `dvc repro -f encode`."
-            )
-        encoder.requires_grad_(False)
+def build_denoiser(
+    params: Params, clips: LatentClips, latents_dir: Path, base: Base | None, device: torch.device
+) -> Denoiser:
+    """A denoiser for the encoded latents, new or pretrained; what is new in it is a function of ``params.train.seed``."""
+    family, info = FAMILIES[params.model.family], clips.info
+    check_text_source(params, info, latents_dir)
+    encoder = None
+    if info.text == "tokens":
+        encoder = build_text_encoder(params.model.text_encoder, info.vocabulary_size, params.train.seed).to(device)
+    transformer = _new(params, clips, latents_dir, family) if base is None else _pretrained(params, base, device)
+    return Denoiser(family, transformer.to(device), encoder)
+
+
+def _new(params: Params, clips: LatentClips, latents_dir: Path, family: Family) -> Any:
+    info, patch = clips.info, params.model.patch_size
     _, _, height, width = info.latent_shape
-    if height % params.model.patch_size or width % params.model.patch_size:
+    if height % patch or width % patch:
         raise UserError(
-            f"model.patch_size: {params.model.patch_size}: does not divide the latents' size {height}x{width} in {latents_dir}; nearest: 1"
+            f"model.patch_size: {patch}: does not divide the latents' size {height}x{width} in {latents_dir}; nearest: 1"
         )
-    transformer = build_transformer(
+    return family.build_transformer(
         params.model,
         info.latent_shape,
         info.num_frames,
         info.temporal_compression,
-        encoder.config.d_model,
+        clips.empty_text,
         params.train.seed,
     )
-    return Denoiser(transformer.to(device), encoder.to(device), text.source is None)
+
+
+def _pretrained(params: Params, base: Base, device: torch.device) -> Any:
+    """Trained weights are kept in full precision, frozen ones in what they are computed with."""
+    train = params.train
+    if train.mode == "full":
+        return base.family.load_transformer(base.directory)
+    transformer = base.family.load_transformer(base.directory, weights_dtype(device, train.precision))
+    add_adapter(transformer, train.lora, base.family, train.seed)
+    return transformer
+
+
+def check_text_source(params: Params, info: LatentsInfo, latents_dir: Path) -> None:
+    """Raise `UserError` when the pretrained text encoders are not those whose embeddings were made."""
+    if params.text_source is None:
+        return
+    source, subfolder = params.text_source
+    family = FAMILIES[params.model.family]
+    directory = resolve(source, "model.text_encoder.source", family.text_folder_names(subfolder))
+    if family.text_digest(directory, subfolder) != info.text_encoder_hash:
+        raise UserError(
+            f"model.text_encoder.source: {source}: not the encoder whose embeddings are in {latents_dir}. "
+            "Put its weights back, or encode anew with `dvc repro -f encode`."
+        )
+
+
+def frozen_text(params: Params, latents_dir: Path) -> PromptEncoder:
+    """The encoders that made the embeddings: from their source, or from the latents' directory where they were made."""
+    family, max_tokens = FAMILIES[params.model.family], params.model.text_encoder.max_tokens
+
+    def load() -> TextParts:
+        source, subfolder = params.text_source or (str(latents_dir), None)
+        directory = resolve(source, "model.text_encoder.source", family.text_folder_names(subfolder))
+        return family.load_text(directory, subfolder, dtype="auto")
+
+    return PromptEncoder(family, load, max_tokens)
 
 
 def load_tokenizer(latents_dir: Path) -> PreTrainedTokenizerFast:

@@ -2,21 +2,21 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKLCogVideoX
-from einops import rearrange
 from jaxtyping import UInt8
 from torch import Tensor
 
 from reelmill import diffusion
 from reelmill.compute import autocast, choose_device, generator
 from reelmill.config import Params
-from reelmill.data.latents import LatentClips
+from reelmill.data.latents import LatentClips, read_info
 from reelmill.data.manifest import load_manifest, read_clips
 from reelmill.models.autoencoder import to_frames
-from reelmill.models.cogvideox import load_pipeline
+from reelmill.models.families import family_of
+from reelmill.models.pretrained import load_pipeline
 from reelmill.storage import hash_value, read_json
 from reelmill.training.denoiser import Denoiser
 from reelmill.training.publish import LINEAGE
@@ -45,7 +45,7 @@ class HeldOut:
         return np.stack(list(read_clips([rows[clip_id] for clip_id in clip_ids], self.params.data)))
 
     @torch.no_grad()
-    def losses(self, denoiser: Denoiser, autoencoder: AutoencoderKLCogVideoX) -> dict[str, float]:
+    def losses(self, denoiser: Denoiser, autoencoder: Any) -> dict[str, float]:
         """``loss`` (mean over levels), ``loss_at_<level>``, and ``clean_error_at_<level>``.
 
         The last is the root mean square error, in 8-bit pixel values, of the clip decoded from the
@@ -55,9 +55,7 @@ class HeldOut:
         return self.measure(denoiser, autoencoder)[0]
 
     @torch.no_grad()
-    def measure(
-        self, denoiser: Denoiser, autoencoder: AutoencoderKLCogVideoX
-    ) -> tuple[dict[str, float], dict[float, dict[str, float]]]:
+    def measure(self, denoiser: Denoiser, autoencoder: Any) -> tuple[dict[str, float], dict[float, dict[str, float]]]:
         """`losses`, and by level the clean error of each single clip."""
         result = {f"loss_at_{level}": self._loss(denoiser, level) for level in LEVELS}
         result = {"loss": round(sum(result.values()) / len(LEVELS), 6), **result}
@@ -70,21 +68,23 @@ class HeldOut:
         for start in range(0, len(self.indices), BATCH):
             indices = self.indices[start : start + BATCH]
             clean, noise, prediction, sigma, _ = self._predict(denoiser, indices, level)
-            target = diffusion.target(self.params.train.objective, clean, noise, sigma)
+            train = self.params.train
+            target = diffusion.target(train.objective, clean, noise, sigma, train.shift)
             total += (prediction - target).square().mean(dim=(1, 2, 3, 4)).sum().item()
         return round(total / len(self.indices), 6)
 
-    def _clean_errors(self, denoiser: Denoiser, autoencoder: AutoencoderKLCogVideoX, level: float) -> dict[str, float]:
+    def _clean_errors(self, denoiser: Denoiser, autoencoder: Any, level: float) -> dict[str, float]:
         """By clip, the root mean square error in 8-bit pixel values of the predicted clean clip."""
         indices = self.indices[: len(self._pixels)]
         errors: dict[str, float] = {}
         for start in range(0, len(indices), BATCH):
             part = indices[start : start + BATCH]
             _, _, prediction, sigma, noisy = self._predict(denoiser, part, level)
-            clean = diffusion.predicted_clean(self.params.train.objective, noisy, prediction, sigma)
-            latents = rearrange(clean, "b t c h w -> b c t h w") / self.clips.info.scaling_factor
-            with autocast(latents.device, self.params.train.precision):
-                decoded = np.concatenate([to_frames(autoencoder.decode(few).sample) for few in latents.split(4)])
+            train = self.params.train
+            clean = diffusion.predicted_clean(train.objective, noisy, prediction, sigma, train.shift)
+            latents, decode = clean / self.clips.info.scaling_factor, denoiser.family.decode_latents
+            with autocast(latents.device, train.precision):
+                decoded = np.concatenate([to_frames(decode(autoencoder, few)) for few in latents.split(4)])
             squares = (decoded.astype(np.float64) - self._pixels[start : start + BATCH]) ** 2
             names = [self.clips.clip_ids[index] for index in part]
             errors |= dict(zip(names, np.sqrt(squares.mean(axis=(1, 2, 3, 4))).tolist(), strict=True))
@@ -92,16 +92,16 @@ class HeldOut:
 
     def _predict(self, denoiser: Denoiser, indices: Sequence[int], level: float) -> tuple[Tensor, ...]:
         device = denoiser.transformer.device
-        clean, text = (part.to(device) for part in self.clips.batch(list(indices)))
+        clean, text = self.clips.batch(list(indices), device)
         keys = [self.clips.clip_ids[index] for index in indices]
         noise = torch.stack(
             [torch.randn(clean.shape[1:], generator=generator("held out", key, level)) for key in keys]
         ).to(device)
         sigma = torch.full((len(clean),), level, device=device)
         objective = self.params.train.objective
-        noisy = diffusion.add_noise(objective, clean, noise, sigma)
+        noisy = diffusion.add_noise(objective, clean, noise, sigma, self.params.train.shift)
         kept = torch.zeros(len(clean), dtype=torch.bool, device=device)
-        text = denoiser.text_for(text, self.clips.empty_text.to(device), kept, self.params.model, long=False)
+        text = denoiser.text_for(text, self.clips.empty_text, kept, self.params.model, long=False)
         with autocast(device, self.params.train.precision):
             prediction = denoiser.predict(noisy, diffusion.timestep_of(objective, sigma), text).float()
         return clean, noise, prediction, sigma, noisy
@@ -113,13 +113,13 @@ def _mean_error(errors: Iterable[float]) -> float:
 
 def test_losses(pipeline_dir: Path, latents_dir: Path, params: Params) -> tuple[dict[str, float], list[dict]]:
     """The held-out figures of a saved pipeline on the test clips, and single clips' errors at level 0.8."""
-    pipeline = load_pipeline(pipeline_dir, choose_device(params.evaluate.device))
-    denoiser = Denoiser(
-        pipeline.transformer.eval(), pipeline.text_encoder.eval(), params.model.text_encoder.source is None
-    )
+    pipeline = load_pipeline(pipeline_dir, choose_device(params.evaluate.device), tiling=params.autoencoder.tiling)
+    encoder = pipeline.text_encoder.eval() if read_info(latents_dir).text == "tokens" else None
+    denoiser = Denoiser(family_of(pipeline), pipeline.transformer.eval(), encoder)
     # A champion of another objective is measured by its own.
-    train = params.train.model_copy(update={"objective": read_json(pipeline_dir / LINEAGE)["objective"]})
-    params = params.model_copy(update={"train": train})
+    published = read_json(pipeline_dir / LINEAGE)
+    own = {"objective": published["objective"], "shift": published.get("shift", 1.0)}
+    params = params.model_copy(update={"train": params.train.model_copy(update=own)})
     held_out = HeldOut(params, latents_dir, "test", params.evaluate.loss_clips, TEST_PIXEL_CLIPS)
     losses, errors = held_out.measure(denoiser, pipeline.vae.eval())
     rows = [{"clip_id": name, "clean_error": round(error, 4)} for name, error in errors[PAIRED_LEVEL].items()]

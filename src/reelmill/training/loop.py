@@ -5,11 +5,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import psutil
 import torch
-from diffusers import AutoencoderKLCogVideoX
+from diffusers import DiffusionPipeline
 from torch import Tensor
 from tqdm import tqdm
 
@@ -18,8 +18,11 @@ from reelmill.compute import autocast, choose_device, generator
 from reelmill.config import Params
 from reelmill.data.latents import BatchOrder, LatentClips
 from reelmill.errors import UserError
+from reelmill.models.family import TextParts
+from reelmill.sampling import PromptEncoder
+from reelmill.training.base import Base, publish_scheduler
 from reelmill.training.checkpoints import Checkpoints
-from reelmill.training.denoiser import Denoiser, build_denoiser, load_tokenizer
+from reelmill.training.denoiser import Denoiser, build_denoiser, frozen_text, load_tokenizer
 from reelmill.training.ema import EMA
 from reelmill.training.heldout import HeldOut
 from reelmill.training.optimizers import Optimizers, rate_scale
@@ -62,7 +65,9 @@ class Run:
     held_out: HeldOut
     accuracy: PromptAccuracy
     denoiser: Denoiser
-    autoencoder: AutoencoderKLCogVideoX
+    autoencoder: Any
+    trained_text: TextParts  # tokenizer and encoder where that is trained along; otherwise none
+    frozen_text: PromptEncoder | None
     optimizers: Optimizers
     ema: EMA
     checkpoints: Checkpoints
@@ -84,11 +89,12 @@ class Run:
 
 
 def train(
-    params: Params, latents_dir: Path, autoencoder: AutoencoderKLCogVideoX, directory: Path, log: Log
+    params: Params, latents_dir: Path, autoencoder: Any, base: Base | None, directory: Path, log: Log
 ) -> tuple[Checkpoints, Record]:
     """Train to the end, from the state in ``directory`` if there is one; the result is the same.
 
     Args:
+        base: the pretrained pipeline that training starts from; None from scratch.
         directory: the run's state, previews and checkpoints; it belongs to exactly these inputs.
 
     Returns:
@@ -97,7 +103,7 @@ def train(
     Raises:
         UserError: when a loss is not finite, naming the step.
     """
-    run = _start(params, latents_dir, autoencoder, directory, log)
+    run = _start(params, latents_dir, autoencoder, base, directory, log)
     saved = SavedState(directory / "state", params.train.keep_checkpoints)
     first = _restore(run, saved)
     pending: list[dict] = []
@@ -135,12 +141,16 @@ def _say_what_is_published(run: Run) -> None:
     )
 
 
-def _start(params: Params, latents_dir: Path, autoencoder: AutoencoderKLCogVideoX, directory: Path, log: Log) -> Run:
+def _start(params: Params, latents_dir: Path, autoencoder: Any, base: Base | None, directory: Path, log: Log) -> Run:
     device = choose_device(params.train.device)
     clips = LatentClips(latents_dir, "train")
-    denoiser = build_denoiser(params, clips.info, latents_dir, device)
+    denoiser = build_denoiser(params, clips, latents_dir, base, device)
     named, settings = denoiser.parameters(), params.train
-    autoencoder.register_to_config(scaling_factor=clips.info.scaling_factor)
+    trained_text: TextParts = {}
+    if denoiser.text_encoder is not None:
+        trained_text = {"tokenizer": load_tokenizer(latents_dir), "text_encoder": denoiser.text_encoder}
+    if not denoiser.family.normalises_channels:
+        autoencoder.register_to_config(scaling_factor=clips.info.scaling_factor)
     return Run(
         params=params,
         clips=clips,
@@ -149,12 +159,17 @@ def _start(params: Params, latents_dir: Path, autoencoder: AutoencoderKLCogVideo
         accuracy=PromptAccuracy(params),
         denoiser=denoiser,
         autoencoder=autoencoder.to(device),
+        trained_text=trained_text,
+        frozen_text=None if trained_text else frozen_text(params, latents_dir),
         optimizers=Optimizers(
             named, settings.optimizer, settings.learning_rate, settings.adamw_learning_rate, settings.weight_decay
         ),
         ema=EMA(named, settings.ema_decay),
         checkpoints=Checkpoints(
-            directory / "checkpoints", settings.keep_checkpoints, load_tokenizer(latents_dir), params
+            directory / "checkpoints",
+            settings.keep_checkpoints,
+            publish_scheduler(params, base),
+            lora_of=base if settings.mode == "lora" else None,
         ),
         directory=directory,
         log=log,
@@ -204,19 +219,21 @@ def _backward(run: Run, micro: int) -> Tensor:
     """Forward and backward of one batch; everything random is a function of (seed, ``micro``)."""
     params, settings = run.params, run.params.train
     indices = run.order.batch(micro, settings.batch_size)
-    clean, text = (part.to(run.device) for part in run.clips.batch(indices))
+    clean, text = run.clips.batch(indices, run.device)
     random = generator(settings.seed, "step", micro)
     noise = torch.randn(clean.shape, generator=random).to(run.device)
     sigma = diffusion.sample_levels(settings.timestep_sampling, len(clean), random).to(run.device)
+    if settings.objective == "flow":
+        sigma = diffusion.shift_levels(sigma, settings.shift)
     dropped = (torch.rand(len(clean), generator=random) < settings.caption_dropout).to(run.device)
     long = bool(torch.rand(1, generator=random) < params.model.text_encoder.long_share)
-    text = run.denoiser.text_for(text, run.clips.empty_text.to(run.device), dropped, params.model, long)
-    noisy = diffusion.add_noise(settings.objective, clean, noise, sigma)
+    text = run.denoiser.text_for(text, run.clips.empty_text, dropped, params.model, long)
+    noisy = diffusion.add_noise(settings.objective, clean, noise, sigma, settings.shift)
     with autocast(run.device, settings.precision):
         prediction = run.denoiser.predict(noisy, diffusion.timestep_of(settings.objective, sigma), text)
-    target = diffusion.target(settings.objective, clean, noise, sigma)
+    target = diffusion.target(settings.objective, clean, noise, sigma, settings.shift)
     errors = (prediction.float() - target).square().mean(dim=(1, 2, 3, 4))
-    weight = diffusion.loss_weight(settings.objective, settings.loss_weighting, sigma)
+    weight = diffusion.loss_weight(settings.objective, settings.loss_weighting, sigma, settings.shift)
     loss = (weight * errors).mean() / settings.gradient_accumulation_steps
     loss.backward()
     return loss.detach()
@@ -253,10 +270,10 @@ def _validate(run: Run, step: int) -> None:
     named = run.denoiser.parameters()
     run.ema.swap(named)
     measured = run.held_out.losses(run.denoiser, run.autoencoder)
-    measured |= run.accuracy.measure(run.checkpoints.pipeline(run.denoiser, run.autoencoder))
+    measured |= run.accuracy.measure(_sampling_pipeline(run), run.frozen_text)
     figures = {f"validation_{key}": value for key, value in measured.items()}
     run.record.validation.append({"step": step, "epoch": round(step / run.steps_per_epoch, 3), **figures})
-    run.checkpoints.add(step, figures, run.denoiser, run.autoencoder)
+    run.checkpoints.add(step, figures, run.denoiser, run.autoencoder, lambda: _text_parts(run))
     run.ema.swap(named)
     run.log.metrics(step, figures)
     run.log.checkpoint(step, figures, run.checkpoints.path(step))
@@ -265,11 +282,20 @@ def _validate(run: Run, step: int) -> None:
 def _preview(run: Run, step: int) -> None:
     named = run.denoiser.parameters()
     run.ema.swap(named)
-    pipeline = run.checkpoints.pipeline(run.denoiser, run.autoencoder)
     prompts = run.params.train.preview_prompts or sorted(set(run.clips.captions))[:PREVIEWS]
-    for path in write_previews(pipeline, prompts, run.params, step, run.directory / "previews"):
+    pipeline, target = _sampling_pipeline(run), run.directory / "previews"
+    for path in write_previews(pipeline, run.frozen_text, prompts, run.params, step, target):
         run.log.preview(step, path)
     run.ema.swap(named)
+
+
+def _sampling_pipeline(run: Run) -> DiffusionPipeline:
+    """The weights as they are now; without text encoders that are frozen, which would fill the device."""
+    return run.checkpoints.pipeline(run.denoiser, run.autoencoder, run.trained_text)
+
+
+def _text_parts(run: Run) -> TextParts:
+    return run.frozen_text.parts if run.frozen_text else run.trained_text
 
 
 def _memory_mb(device: torch.device) -> float:

@@ -3,20 +3,25 @@
 from pathlib import Path
 
 import torch
-from diffusers import CogVideoXPipeline
+from diffusers import DiffusionPipeline
 
 from reelmill.config import Params
 from reelmill.data.video import write_video
-from reelmill.sampling import Request, call_arguments, sample
+from reelmill.sampling import PromptEncoder, Request, call_arguments, sample
 
 
 def write_previews(
-    pipeline: CogVideoXPipeline, prompts: list[str], params: Params, step: int, directory: Path
+    pipeline: DiffusionPipeline,
+    encode: PromptEncoder | None,
+    prompts: list[str],
+    params: Params,
+    step: int,
+    directory: Path,
 ) -> list[Path]:
     """A video for each preview prompt after ``step`` steps; memory is given back afterwards."""
     paths = [directory / f"step-{step:06d}-{index}.mp4" for index in range(len(prompts))]
     request = Request.of(call_arguments(params), params.train.precision)
-    videos = sample(pipeline, prompts, [params.train.seed] * len(prompts), request, batch_size=1)
+    videos = sample(pipeline, prompts, [params.train.seed] * len(prompts), request, 1, encode)
     for path, frames in zip(paths, videos, strict=True):
         write_video(path, frames, params.sampling.fps)
     if pipeline.device.type == "cuda":

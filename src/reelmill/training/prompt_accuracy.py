@@ -5,12 +5,12 @@ Attributes are learnt one after another (colour, motion, then shape), which no l
 
 from statistics import fmean
 
-from diffusers import CogVideoXPipeline
+from diffusers import DiffusionPipeline
 
 from reelmill.config import Params
 from reelmill.data.manifest import load_manifest
 from reelmill.judge import LEAST_FRAMES, Verdict, judge
-from reelmill.sampling import Request, call_arguments, sample
+from reelmill.sampling import PromptEncoder, Request, call_arguments, sample
 from reelmill.storage import hash_value
 
 MAX_AT_ONCE = 4  # videos: guidance doubles the batch, and decoding takes more than a training step
@@ -31,11 +31,11 @@ class PromptAccuracy:
                 self.prompts.append(clip.caption)
                 self.wanted.append(label)
 
-    def measure(self, pipeline: CogVideoXPipeline) -> dict[str, float]:
+    def measure(self, pipeline: DiffusionPipeline, encode: PromptEncoder | None) -> dict[str, float]:
         """``<attribute>_accuracy`` and ``joint_accuracy``, shares; empty without labelled prompts."""
         if not self.prompts:
             return {}
-        videos = sample(pipeline, self.prompts, range(len(self.prompts)), self.request, self.batch_size)
+        videos = sample(pipeline, self.prompts, range(len(self.prompts)), self.request, self.batch_size, encode)
         pairs = list(zip(map(judge, videos), self.wanted, strict=True))
         shares = {
             f"{name}_accuracy": fmean(getattr(seen, name) == getattr(wanted, name) for seen, wanted in pairs)

@@ -27,6 +27,7 @@ def publish(checkpoints: Checkpoints, output: Path, params: Params, info: Latent
             "training_clips": num_clips,
             "figures": figures,
             "objective": params.train.objective,
+            "shift": params.train.shift,
             "fps": params.sampling.fps,
             "sampling": call_arguments(params),
         }

@@ -1,0 +1,98 @@
+"""The pretrained pipeline that a fine-tuning starts from."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from diffusers import SchedulerMixin
+
+from reelmill import diffusion
+from reelmill.config import Params
+from reelmill.errors import UserError
+from reelmill.models.families import FAMILIES
+from reelmill.models.family import Family
+from reelmill.models.pretrained import load_scheduler, open_source
+from reelmill.models.source import BASE, weights_digest
+from reelmill.storage import read_json, write_json
+
+
+@dataclass(frozen=True)
+class Base:
+    """A pipeline's directory, checked; ``source`` is what the settings call it."""
+
+    family: Family
+    source: str
+    directory: Path
+
+    @cached_property
+    def scheduler(self) -> SchedulerMixin:
+        """As the pipeline has it."""
+        return load_scheduler(self.directory)
+
+    @cached_property
+    def transformer_config(self) -> dict:
+        """The transformer's sizes."""
+        return read_json(self.directory / "transformer" / "config.json")
+
+    @cached_property
+    def transformer_hash(self) -> str:
+        """Of the transformer's weight files: what is trained on them belongs to them alone."""
+        return weights_digest(self.directory / "transformer")
+
+    def write_reference(self, directory: Path) -> None:
+        """Say in a LoRA's directory which pipeline it belongs to."""
+        record = {"source": self.source, "family": self.family.name, "transformer_hash": self.transformer_hash}
+        write_json(directory / BASE, record)
+
+
+def open_base(params: Params, compression: tuple[int, int]) -> Base | None:
+    """The pipeline that ``model.source`` names, None from scratch; whatever does not fit it is found here.
+
+    Args:
+        compression: of the autoencoder, (temporal, spatial).
+
+    Raises:
+        UserError: when it is missing, not whole, of another family or two transformers, or when the objective,
+            the text length or the shape of the clips is not one that it can be trained with.
+    """
+    if params.model.source is None:
+        return None
+    family = FAMILIES[params.model.family]
+    base = Base(family, params.model.source, open_source(params.model.source, family))
+    _check_objective(base, params)
+    asked = params.model.text_encoder.max_tokens
+    length = family.max_tokens(base.transformer_config, asked)
+    if asked != length:
+        raise UserError(
+            f"model.text_encoder.max_tokens: {asked}: {base.source} was made for {length} tokens, padding included; set it to {length}"
+        )
+    data = params.data
+    patches = family.patch_sizes(base.transformer_config)
+    family.check_video_shape(data.num_frames, data.height_px, data.width_px, compression, patches)
+    return base
+
+
+def publish_scheduler(params: Params, base: Base | None) -> SchedulerMixin:
+    """The sampler that the pipeline is published with."""
+    if params.sampling.scheduler == "source":
+        assert base is not None  # a rule of the settings
+        return base.scheduler
+    passes_sigmas = FAMILIES[params.model.family].passes_sigmas
+    return diffusion.scheduler(params.train.objective, params.sampling.scheduler, params.train.shift, passes_sigmas)
+
+
+def _check_objective(base: Base, params: Params) -> None:
+    try:
+        objective, shift = diffusion.objective_of(base.scheduler)
+    except ValueError as error:
+        raise UserError(f"model.source: {base.source}: its scheduler is a {error}") from None
+    train = params.train
+    if train.objective != objective:
+        raise UserError(
+            f"train.objective: {train.objective}: {base.source} was trained with {objective} (its scheduler says so); set train.objective: {objective}"
+        )
+    # Flow's shift decides which levels are trained on, and may differ from sampling's; the other is the schedule itself.
+    if objective == "v_prediction" and train.shift != shift:
+        raise UserError(
+            f"train.shift: {train.shift:g}: {base.source} was trained with snr_shift_scale {shift:g}; set train.shift: {shift:g}"
+        )
