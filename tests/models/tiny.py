@@ -32,11 +32,11 @@ from transformers import (
 from reelmill.models.text import fit_tokenizer
 
 CAPTIONS = ["a red circle moving left to right", "a blue square expanding", "a green line rotating clockwise"]
-TEXT_WIDTH, TOKENS = 32, 24
+TEXT_WIDTH, TOKENS = 32, 64
 
 
 def save_tiny_pipeline(family: str, target: Path) -> Path:
-    """A random pipeline of a family at ``target``: clips of 9 frames, 32x32, captions of 24 tokens."""
+    """A random pipeline of a family at ``target``: clips of 9 frames, 32x32, captions of 64 tokens."""
     torch.manual_seed(0)
     {"cogvideox": _cogvideox, "wan": _wan, "hunyuan_video": _hunyuan_video}[family]().save_pretrained(target)
     return target
