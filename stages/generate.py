@@ -1,6 +1,7 @@
 """generate: the evaluated videos of the trained pipeline."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from reelmill.config import load_params
@@ -35,7 +36,7 @@ def main() -> None:
         pipeline.scheduler = diffusion.scheduler(
             published["objective"], settings.scheduler, published.get("shift", 1.0), passes_sigmas
         )
-    request = Request.of(published["sampling"] | overrides, settings.precision)
+    request = replace(Request.of(published["sampling"], settings.precision), **overrides)
     with atomic_path(RESULTS) as temporary:
         write_videos(pipeline, videos, request, settings.batch_size, published["fps"], temporary)
         counts = Counter(video.group for video in videos)

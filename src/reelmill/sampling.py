@@ -32,13 +32,13 @@ class Request:
 
     @classmethod
     def of(cls, arguments: dict, precision: Precision) -> "Request":
-        """From the arguments of the vanilla pipeline's call (`call_arguments`)."""
+        """From the arguments of the vanilla pipeline's call (`call_arguments`), or those that were published."""
         return cls(
             arguments["num_frames"],
             arguments["height"],
             arguments["width"],
             arguments["num_inference_steps"],
-            arguments["guidance_scale"],
+            arguments.get("true_cfg_scale", arguments["guidance_scale"]),
             arguments["max_sequence_length"],
             precision,
         )
@@ -122,12 +122,13 @@ def sample(
     if encode is None:
         for prompt in sorted(set(prompts)):
             _check_length(family, {"tokenizer": pipeline.tokenizer}, prompt, limit)
+    guidance = family.guidance_arguments(pipeline.transformer.config, request.guidance_scale)
     for batch, batch_seeds, fits in _batches(pipeline, prompts, seeds, request.short_tokens, batch_size):
         text = {"prompt": batch} if encode is None else _embeddings(pipeline, encode, batch)
         with torch.no_grad(), autocast(pipeline.device, request.precision):
             frames = pipeline(
                 **text,
-                **family.guidance_arguments(pipeline.transformer, request.guidance_scale, len(batch)),
+                **{key: [value] * len(batch) if isinstance(value, str) else value for key, value in guidance.items()},
                 num_frames=request.num_frames,
                 height=request.height_px,
                 width=request.width_px,

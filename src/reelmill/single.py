@@ -1,6 +1,8 @@
 """One video from a prompt, for the command line."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from diffusers import DiffusionPipeline
 
@@ -48,10 +50,10 @@ def generate_one(
     else:
         pipeline = load_pipeline(path, choose_device("auto"))
         published = read_json(path / LINEAGE) if (path / LINEAGE).is_file() else _own_defaults(pipeline)
-    given: dict[str, float | None] = {"num_frames": num_frames, "height": resolution, "width": resolution}
+    given: dict[str, Any] = {"num_frames": num_frames, "height_px": resolution, "width_px": resolution}
     given |= {"num_inference_steps": steps, "guidance_scale": guidance_scale}
-    arguments = {**published["sampling"], **{key: value for key, value in given.items() if value is not None}}
-    request = Request.of(arguments, "auto")
+    request = Request.of(published["sampling"], "auto")
+    request = replace(request, **{key: value for key, value in given.items() if value is not None})
     pipeline.set_progress_bar_config(disable=False, desc="sample", unit="step")
     frames = next(sample(pipeline.to(choose_device("auto")), [prompt], [seed], request, 1))
     write_video(output, frames, published["fps"] if fps is None else fps)

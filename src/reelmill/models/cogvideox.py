@@ -26,6 +26,7 @@ class CogVideoX(Family):
     transformer_class = CogVideoXTransformer3DModel
     autoencoder_class = AutoencoderKLCogVideoX
     encoder_classes = {"text_encoder": T5EncoderModel}  # noqa: RUF012
+    blocks = ("transformer_blocks",)
     lora_targets = ("to_q", "to_k", "to_v", "to_out.0")
     side_multiple_px = 8
 

@@ -40,7 +40,10 @@ class Family(ABC):
     transformer_class: ClassVar[type]
     autoencoder_class: ClassVar[type]
     encoder_classes: ClassVar[dict[str, type]]  # by the pipeline's name of the encoder
-    lora_targets: ClassVar[tuple[str, ...]]  # of the attention: what the family's own training scripts adapt
+    blocks: ClassVar[tuple[str, ...]]  # of the transformer: the lists of its blocks
+    lora_targets: ClassVar[
+        tuple[str, ...]
+    ]  # in a block, of its attention: what the family's own training scripts adapt
     side_multiple_px: ClassVar[int]  # that the pipeline asks for, whatever the compression
     normalises_channels: ClassVar[bool] = (
         False  # whether the pipeline itself knows each latent channel's mean and spread
@@ -120,8 +123,8 @@ class Family(ABC):
     def patch_sizes(self, config: Mapping[str, Any]) -> tuple[int, int]:
         """Latent frames and latent pixels of a side that make up a token, by a transformer's configuration."""
 
-    def guidance_arguments(self, transformer: Any, scale: float, batch_size: int) -> dict[str, Any]:
-        """Guidance of ``scale`` as arguments of the pipeline's call."""
+    def guidance_arguments(self, config: Mapping[str, Any], scale: float) -> dict[str, Any]:
+        """Guidance of ``scale`` as arguments of the pipeline's call with one prompt, by a transformer's configuration."""
         return {"guidance_scale": scale}
 
     def max_tokens(self, config: Mapping[str, Any], asked: int) -> int:

@@ -30,6 +30,7 @@ class HunyuanVideo(Family):
     transformer_class = HunyuanVideoTransformer3DModel
     autoencoder_class = AutoencoderKLHunyuanVideo
     encoder_classes = {"text_encoder": LlamaModel, "text_encoder_2": CLIPTextModel}  # noqa: RUF012
+    blocks = ("transformer_blocks", "single_transformer_blocks")
     lora_targets = ("to_q", "to_k", "to_v", "to_out.0")
     side_multiple_px = 16
     passes_sigmas = True
@@ -154,11 +155,11 @@ class HunyuanVideo(Family):
             **{f"negative_{name}": empty[key] for key, name in names.items()},
         }
 
-    def guidance_arguments(self, transformer: Any, scale: float, batch_size: int) -> dict[str, Any]:
+    def guidance_arguments(self, config: Mapping[str, Any], scale: float) -> dict[str, Any]:
         """A distilled model is told the scale; any other is asked twice."""
-        if transformer.config.guidance_embeds:
+        if config["guidance_embeds"]:
             return {"guidance_scale": scale}
-        return {"guidance_scale": 1.0, "true_cfg_scale": scale, "negative_prompt": [""] * batch_size}
+        return {"guidance_scale": 1.0, "true_cfg_scale": scale, "negative_prompt": ""}
 
     def predict(
         self, transformer: Any, noisy: Float[Tensor, "b t c h w"], timestep: Float[Tensor, " b"], text: Text

@@ -25,6 +25,7 @@ class Wan(Family):
     transformer_class = WanTransformer3DModel
     autoencoder_class = AutoencoderKLWan
     encoder_classes = {"text_encoder": UMT5EncoderModel}  # noqa: RUF012
+    blocks = ("blocks",)
     lora_targets = ("to_q", "to_k", "to_v", "to_out.0")
     side_multiple_px = 16
     normalises_channels = True

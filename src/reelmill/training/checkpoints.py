@@ -39,6 +39,7 @@ class Checkpoints:
                 pipeline = self.pipeline(denoiser, autoencoder, text())
                 pipeline.save_pretrained(temporary, safe_serialization=True)
             else:
+                temporary.mkdir()
                 save_adapter(denoiser.transformer, denoiser.family, temporary)
                 self.scheduler.save_pretrained(temporary / "scheduler")
                 self.lora_of.write_reference(temporary)

@@ -5,20 +5,25 @@ from pathlib import Path
 
 from reelmill.config import Params
 from reelmill.data.latents import LatentsInfo
+from reelmill.models.comfyui import COMFYUI_WEIGHTS
+from reelmill.models.families import FAMILIES
 from reelmill.sampling import call_arguments
-from reelmill.storage import atomic_path, hash_path, hash_value, write_json, write_text
+from reelmill.storage import atomic_path, hash_path, hash_value, read_json, write_json, write_text
 from reelmill.training.checkpoints import Checkpoints
 
 LINEAGE = "reelmill.json"
 
 
 def publish(checkpoints: Checkpoints, output: Path, params: Params, info: LatentsInfo, num_clips: int) -> dict:
-    """Write the pipeline directory, whole or absent; returns the checkpoint's figures."""
+    """Write the pipeline directory, or the LoRA's, whole or absent; returns the checkpoint's figures."""
+    family, base = FAMILIES[params.model.family], checkpoints.lora_of
     with atomic_path(output) as temporary:
         figures = checkpoints.copy(params.train.publish, temporary)
         weights = {
             str(file.relative_to(temporary)): hash_path(file) for file in sorted(temporary.rglob("*.safetensors"))
         }
+        transformer = base.transformer_config if base else read_json(temporary / "transformer" / "config.json")
+        guidance = family.guidance_arguments(transformer, params.sampling.guidance_scale)
         lineage = {
             "weights": weights,
             "settings_hash": hash_value(training_settings(params)),
@@ -29,10 +34,12 @@ def publish(checkpoints: Checkpoints, output: Path, params: Params, info: Latent
             "objective": params.train.objective,
             "shift": params.train.shift,
             "fps": params.sampling.fps,
-            "sampling": call_arguments(params),
+            "sampling": call_arguments(params) | guidance,
         }
         write_json(temporary / LINEAGE, lineage)
-        write_text(temporary / "README.md", _model_card(params, lineage, num_clips))
+        write_text(
+            temporary / "README.md", _model_card(params, lineage, num_clips, type(checkpoints.scheduler).__name__)
+        )
     return figures
 
 
@@ -41,8 +48,8 @@ def training_settings(params: Params) -> dict:
     return {**params.model_dump(mode="json", include={"model", "train", "sampling"}), "data": params.data.clip_settings}
 
 
-def _model_card(params: Params, lineage: dict, num_clips: int) -> str:
-    arguments = ", ".join(f"{key}={value}" for key, value in lineage["sampling"].items())
+def _model_card(params: Params, lineage: dict, num_clips: int, scheduler: str) -> str:
+    arguments = ", ".join(f"{key}={value!r}" for key, value in lineage["sampling"].items())
     prompt = params.train.preview_prompts[0] if params.train.preview_prompts else "a caption like those of the data"
     rows = "\n".join(f"| `{name}` | `{digest}` |" for name, digest in lineage["weights"].items())
     figures = "\n".join(f"| {key} | {value} |" for key, value in lineage["figures"].items())
@@ -54,9 +61,9 @@ license_name: {json.dumps(params.data.license)}
 ---
 # A text-to-video model made by Reelmill
 
-Transformer trained from scratch ({params.train.objective}, {params.train.epochs} epochs) on {num_clips} clips of
+{_what_it_is(params)} ({params.train.objective}, {params.train.epochs} epochs) on {num_clips} clips of
 {params.data.num_frames} frames, {params.data.width_px}x{params.data.height_px}, {params.data.fps:g} frames a second.
-It knows what its clips show and nothing else.
+{"It knows what its clips show and nothing else." if params.model.source is None else ""}
 
 ## Sampling
 ```python
@@ -64,14 +71,14 @@ import torch
 from diffusers import DiffusionPipeline
 from diffusers.utils import export_to_video
 
-pipe = DiffusionPipeline.from_pretrained("path/to/this/directory")
+{_how_to_load(params, scheduler)}
 frames = pipe({prompt!r}, generator=torch.Generator().manual_seed(0), {arguments}).frames[0]
 export_to_video(frames, "video.mp4", fps={params.sampling.fps})
 ```
 
 ## Data
-Autoencoder: {params.autoencoder.source or "trained from scratch on these clips"}. Text encoder:
-{params.model.text_encoder.source or "trained from scratch with the transformer"}.
+Autoencoder: {_origin(params.autoencoder_source) or "trained from scratch on these clips"}. Text encoder:
+{_origin(params.text_source) or _new_text(params)}.
 Clips: {params.data.source}. Licence of the data, as stated by the user: {params.data.license}.
 
 ## Lineage
@@ -87,3 +94,32 @@ Clips: {params.data.source}. Licence of the data, as stated by the user: {params
 |---|---|
 {figures}
 """
+
+
+def _what_it_is(params: Params) -> str:
+    lora, source = params.train.lora, params.model.source
+    if params.train.mode == "lora":
+        return f"LoRA (rank {lora.rank}, alpha {lora.alpha}) of {source}, trained"
+    return "Transformer trained from scratch" if source is None else f"Transformer of {source}, fine-tuned whole"
+
+
+def _how_to_load(params: Params, scheduler: str) -> str:
+    """The lines of Python that load the pipeline."""
+    if params.train.mode == "full":
+        return 'pipe = DiffusionPipeline.from_pretrained("path/to/this/directory")'
+    comfyui = f"# In ComfyUI: {COMFYUI_WEIGHTS}."
+    if params.model.family == "cogvideox":
+        comfyui = "# Not tried in ComfyUI: diffusers has no converter that would prove a file for it."
+    return f"""from diffusers import {scheduler}
+pipe = DiffusionPipeline.from_pretrained({params.model.source!r})
+pipe.load_lora_weights("path/to/this/directory")
+pipe.scheduler = {scheduler}.from_pretrained("path/to/this/directory", subfolder="scheduler")
+{comfyui}"""
+
+
+def _origin(source: tuple[str, str | None] | None) -> str | None:
+    return "/".join(filter(None, source)) if source else None
+
+
+def _new_text(params: Params) -> str:
+    return "trained from scratch with the transformer" if params.trains_text else "made at random, and not trained"
