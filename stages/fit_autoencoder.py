@@ -13,7 +13,7 @@ OUTPUT, RESULTS = Path("models/autoencoder"), Path("results/fit-autoencoder")
 def main() -> None:
     """Fit or take the autoencoder, then measure it."""
     # Imported here: clips are read by processes that import this file too, and they need none of it.
-    from reelmill.compute import make_deterministic
+    from reelmill.compute import choose_device, make_deterministic
     from reelmill.evaluation.reconstruction import reconstruction_figures
     from reelmill.models.families import FAMILIES
     from reelmill.models.pretrained import load_autoencoder
@@ -35,7 +35,7 @@ def main() -> None:
     if params.autoencoder_source is None:
         model, history = fit(family, settings, open_clips(clips, params.data, settings, state), state / "steps")
     else:
-        model = load_autoencoder(*params.autoencoder_source, tiling=settings.tiling)
+        model = load_autoencoder(*params.autoencoder_source, choose_device(settings.device), settings.tiling)
         compression = family.compression(model)
         family.check_video_shape(
             params.data.num_frames, params.data.height_px, params.data.width_px, compression, (1, 1)

@@ -21,6 +21,8 @@ SMALL = {
     "samples.num_train_clips": 12,
     "samples.num_validation_clips": 2,
     "samples.num_test_clips": 2,
+    "autoencoder.phases": [{"frames": 9, "crop_px": None, "steps": 2, "batch_size": 1}],
+    "autoencoder.max_clips": 2,
     "train.lora.rank": 4,
     "train.lora.alpha": 8,
     "train.epochs": 1,

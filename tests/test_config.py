@@ -90,11 +90,45 @@ def test_every_preset_checks(name, tmp_path, monkeypatch):
             "last phase with steps has crop_px 32",
         ),
         ("samples", {"fps": 12}, "samples.fps 12"),
+        ("train", {"mode": "lora"}, "adapts a pretrained model, and model.source is null"),
+        ("sampling", {"scheduler": "source"}, "one of a pretrained model.source, which is null"),
     ],
 )
 def test_wrong_setting_names_key_rule_and_nearest(tmp_path, section, values, text):
     with pytest.raises(UserError, match=text):
         load_params(changed(tmp_path, section, **values))
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"model.family": "wan", "data.num_frames": 16}, r"data.num_frames: 16: must be 4k\+1.*nearest: 13 or 17"),
+        (
+            {"model.family": "wan", "data.height_px": 72},
+            "data.height_px: 72: must be a multiple of 16.*nearest: 64 or 80",
+        ),
+        ({"model.family": "wan", "train.objective": "v_prediction"}, "family wan is trained with flow"),
+        ({"model.family": "wan", "autoencoder.temporal_compression": 2}, "has 4 and no other; nearest: 4"),
+        (
+            {"model.family": "wan", "autoencoder.block_out_channels": [16, 24, 32]},
+            "1: 24: .*first, 16; nearest: 16 or 32",
+        ),
+        ({"model.family": "hunyuan_video", "sampling.scheduler": "dpmsolver"}, "hunyuan_video use unipc or euler"),
+        (
+            {"train.objective": "v_prediction", "train.shift": 3.0},
+            "unipc: knows no train.shift .*3: use ddim, or source",
+        ),
+        (
+            {"model.source": "a/b", "train.mode": "lora", "train.lora.targets": []},
+            "none named, so nothing would be trained",
+        ),
+    ],
+)
+def test_setting_that_does_not_fit_the_family_names_the_rule(tmp_path, changes, text):
+    path = changed(tmp_path, "train")
+    change(path, changes)
+    with pytest.raises(UserError, match=text):
+        load_params(path)
 
 
 def test_number_without_a_dot_is_a_number(tmp_path):

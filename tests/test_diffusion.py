@@ -92,3 +92,32 @@ def test_min_snr_weight_has_its_closed_form():
     snr = (a / s).item() ** 2
     weight = diffusion.loss_weight("v_prediction", "min_snr", sigma).item()
     assert weight == pytest.approx(min(snr, 5) / (snr + 1))
+
+
+def test_shift_of_v_prediction_is_cogvideox_snr_shift(pair):
+    clean, noise = pair
+    scheduler = diffusion.scheduler("v_prediction", "ddim", shift=3.0)
+    assert diffusion.objective_of(scheduler) == ("v_prediction", 3.0)
+    timesteps = diffusion.timestep_of("v_prediction", LEVELS).long()
+    torch.testing.assert_close(
+        diffusion.add_noise("v_prediction", clean, noise, LEVELS, 3.0), scheduler.add_noise(clean, noise, timesteps)
+    )
+    torch.testing.assert_close(
+        diffusion.target("v_prediction", clean, noise, LEVELS, 3.0), scheduler.get_velocity(clean, noise, timesteps)
+    )
+
+
+def test_shifted_levels_are_those_of_the_shifted_sampler():
+    """Esser et al. 2024, eq. 23; a shift of 1 is none, and the ends stay."""
+    levels = torch.tensor([0.0, 0.25, 0.5, 1.0])
+    assert torch.equal(diffusion.shift_levels(levels, 1.0), levels)
+    torch.testing.assert_close(diffusion.shift_levels(levels, 3.0), torch.tensor([0.0, 0.5, 0.75, 1.0]))
+    sampler = diffusion.scheduler("flow", "euler", shift=3.0, passes_sigmas=True)
+    sampler.set_timesteps(sigmas=[1.0, 0.5, 0.25])
+    torch.testing.assert_close(sampler.sigmas[:3], torch.tensor([1.0, 0.75, 0.5]))
+    assert diffusion.objective_of(sampler) == ("flow", 3.0)
+
+
+def test_objective_of_noise_prediction_is_refused():
+    with pytest.raises(ValueError, match="prediction_type epsilon: expected rectified flow, or v-prediction"):
+        diffusion.objective_of(CogVideoXDDIMScheduler(prediction_type="epsilon"))

@@ -52,12 +52,12 @@ def test_hub_id_is_downloaded_in_the_parts_that_are_needed(monkeypatch, wan):
 
 
 def test_path_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(UserError, match="model.source: /no/such/place: no such directory, and no hub id"):
+    with pytest.raises(UserError, match=r"model.source: /no/such/place: no such directory, and no hub id"):
         open_source("/no/such/place", FAMILIES["wan"])
 
 
 def test_directory_of_a_part_is_no_pipeline(wan):
-    with pytest.raises(UserError, match="no model_index.json in it"):
+    with pytest.raises(UserError, match=r"no model_index.json in it"):
         open_source(str(wan / "transformer"), FAMILIES["wan"])
 
 
@@ -101,5 +101,5 @@ def test_wan_with_two_transformers_is_refused_with_the_reason(wan):
 
 
 def test_foreign_autoencoder_lists_the_classes(wan):
-    with pytest.raises(UserError, match="found UMT5EncoderModel|found None"):
+    with pytest.raises(UserError, match=r"found None, expected one of AutoencoderKLCogVideoX, AutoencoderKLWan"):
         load_autoencoder(wan, "text_encoder")

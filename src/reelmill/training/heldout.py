@@ -26,7 +26,8 @@ PIXEL_LEVELS = (0.5, 0.8, 0.95)  # where the form, the place and the first sketc
 PIXEL_CLIPS = 8  # decoding costs more than denoising
 TEST_PIXEL_CLIPS = 32  # models are told apart by these
 PAIRED_LEVEL = 0.8  # of PIXEL_LEVELS, for comparisons clip by clip
-BATCH = 16
+BATCH = 16  # clips at once, and at most
+BATCH_RATIO = 4  # times as many as a training step takes, for there are no gradients
 
 
 class HeldOut:
@@ -38,6 +39,7 @@ class HeldOut:
         # By hash, so that every source and every recording has its share.
         by_hash = sorted(range(len(self.clips)), key=lambda index: hash_value(self.clips.clip_ids[index]))
         self.indices = by_hash[:count]
+        self.batch_size = min(BATCH, BATCH_RATIO * params.train.batch_size)
         self._pixels = self._read_pixels([self.clips.clip_ids[index] for index in self.indices[:pixel_clips]])
 
     def _read_pixels(self, clip_ids: list[str]) -> UInt8[np.ndarray, "b f h w c"]:
@@ -65,8 +67,8 @@ class HeldOut:
 
     def _loss(self, denoiser: Denoiser, level: float) -> float:
         total = 0.0
-        for start in range(0, len(self.indices), BATCH):
-            indices = self.indices[start : start + BATCH]
+        for start in range(0, len(self.indices), self.batch_size):
+            indices = self.indices[start : start + self.batch_size]
             clean, noise, prediction, sigma, _ = self._predict(denoiser, indices, level)
             train = self.params.train
             target = diffusion.target(train.objective, clean, noise, sigma, train.shift)
@@ -77,15 +79,15 @@ class HeldOut:
         """By clip, the root mean square error in 8-bit pixel values of the predicted clean clip."""
         indices = self.indices[: len(self._pixels)]
         errors: dict[str, float] = {}
-        for start in range(0, len(indices), BATCH):
-            part = indices[start : start + BATCH]
+        for start in range(0, len(indices), self.batch_size):
+            part = indices[start : start + self.batch_size]
             _, _, prediction, sigma, noisy = self._predict(denoiser, part, level)
             train = self.params.train
             clean = diffusion.predicted_clean(train.objective, noisy, prediction, sigma, train.shift)
             latents, decode = clean / self.clips.info.scaling_factor, denoiser.family.decode_latents
             with autocast(latents.device, train.precision):
                 decoded = np.concatenate([to_frames(decode(autoencoder, few)) for few in latents.split(4)])
-            squares = (decoded.astype(np.float64) - self._pixels[start : start + BATCH]) ** 2
+            squares = (decoded.astype(np.float64) - self._pixels[start : start + self.batch_size]) ** 2
             names = [self.clips.clip_ids[index] for index in part]
             errors |= dict(zip(names, np.sqrt(squares.mean(axis=(1, 2, 3, 4))).tolist(), strict=True))
         return errors
