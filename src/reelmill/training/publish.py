@@ -53,6 +53,7 @@ def _model_card(params: Params, lineage: dict, num_clips: int, scheduler: str) -
     prompt = params.train.preview_prompts[0] if params.train.preview_prompts else "a caption like those of the data"
     rows = "\n".join(f"| `{name}` | `{digest}` |" for name, digest in lineage["weights"].items())
     figures = "\n".join(f"| {key} | {value} |" for key, value in lineage["figures"].items())
+    scope = "\nIt knows what its clips show and nothing else." if params.model.source is None else ""
     return f"""---
 library_name: diffusers
 pipeline_tag: text-to-video
@@ -62,8 +63,7 @@ license_name: {json.dumps(params.data.license)}
 # A text-to-video model made by Reelmill
 
 {_what_it_is(params)} ({params.train.objective}, {params.train.epochs} epochs) on {num_clips} clips of
-{params.data.num_frames} frames, {params.data.width_px}x{params.data.height_px}, {params.data.fps:g} frames a second.
-{"It knows what its clips show and nothing else." if params.model.source is None else ""}
+{params.data.num_frames} frames, {params.data.width_px}x{params.data.height_px}, {params.data.fps:g} frames a second.{scope}
 
 ## Sampling
 ```python
