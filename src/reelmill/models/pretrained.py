@@ -69,9 +69,10 @@ def load_pipeline(
     directory = resolve(str(path), str(path), PARTS)
     family = named_by(read_index(directory, str(path)), str(path))
     is_lora = (path / LORA_WEIGHTS).is_file()
-    dtype = weights_dtype(torch.device(device), precision) if is_lora else torch.float32
+    frozen = weights_dtype(torch.device(device), precision) if is_lora else torch.float32
+    dtypes = {"default": frozen, "vae": torch.float32}  # training decodes with it so, and bf16 shows in the picture
     try:
-        pipeline = family.pipeline_class.from_pretrained(directory, use_safetensors=True, dtype=dtype)  # type: ignore[attr-defined]
+        pipeline = family.pipeline_class.from_pretrained(directory, use_safetensors=True, dtype=dtypes)  # type: ignore[attr-defined]
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UserError(
             f"{directory}: not loaded as a {family.pipeline_class.__name__}: {error}\nRestore it with `dvc checkout {path}` or train it again with `dvc repro -f train`."
