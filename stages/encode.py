@@ -13,28 +13,17 @@ AUTOENCODER, OUTPUT, RESULTS = Path("models/autoencoder"), Path("data/latents"),
 def main() -> None:
     """Encode the manifest's clips and captions."""
     # Imported here: clips are read by processes that import this file too, and they need none of it.
-    from reelmill.compute import choose_device, make_deterministic, weights_dtype
-    from reelmill.encoding import CaptionEncoder, encode_shards, latents_spread, write_latents
+    from reelmill.compute import choose_device, make_deterministic
+    from reelmill.encoding import CaptionEncoder, encode_shards, latents_spread, text_parts, write_latents
     from reelmill.models.families import FAMILIES
     from reelmill.models.pretrained import load_autoencoder
-    from reelmill.models.source import resolve
 
     params = load_params()
     make_deterministic(params.compute.deterministic)
     clips = load_manifest()
     family, text, device = FAMILIES[params.model.family], params.model.text_encoder, choose_device(params.encode.device)
-    hashes = {"manifest_hash": hash_path(MANIFEST), "autoencoder_hash": hash_path(AUTOENCODER), "text_encoder_hash": ""}
-    if params.text_source is None:
-        captions = [clip.caption for clip in clips if clip.split == "train"]
-        parts = made_here = family.build_text(text, captions, params.encode.vocabulary_size)
-    else:
-        source, subfolder = params.text_source
-        directory = resolve(source, "model.text_encoder.source", family.text_folder_names(subfolder))
-        hashes["text_encoder_hash"] = family.text_digest(directory, subfolder)
-        parts, made_here = family.load_text(directory, subfolder, weights_dtype(device, params.encode.precision)), {}
-    for name in family.encoder_classes:
-        if name in parts:
-            parts[name].to(device)
+    hashes = {"manifest_hash": hash_path(MANIFEST), "autoencoder_hash": hash_path(AUTOENCODER)}
+    parts, hashes["text_encoder_hash"] = text_parts(params, clips, device)
     encode_captions = CaptionEncoder(family, parts, text.max_tokens, params.encode.batch_size)
     encode_captions.check(clips)
     sections = (params.encode, text, params.compute)
@@ -58,6 +47,7 @@ def main() -> None:
         "vocabulary_size": len(parts["tokenizer"]),
         **hashes,
     }
+    made_here = {} if params.text_source else parts
     write_latents(OUTPUT, paths, clips, params.encode.shard_clips, empty, metadata, made_here)
     write_json(
         RESULTS / "metrics.json",

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from reelmill.config import load_params
 from reelmill.data.manifest import MANIFEST, load_manifest
+from reelmill.errors import UserError
 from reelmill.storage import atomic_path, hash_path, write_csv, write_json
 from reelmill.workspace import finish_state, run_stage, state_directory
 
@@ -36,6 +37,11 @@ def main() -> None:
         model, history = fit(family, settings, open_clips(clips, params.data, settings, state), state / "steps")
     else:
         model = load_autoencoder(*params.autoencoder_source, choose_device(settings.device), settings.tiling)
+        if not isinstance(model, family.autoencoder_class):
+            raise UserError(
+                f"autoencoder.source: a {type(model).__name__}, and family {family.name} has {family.autoencoder_class.__name__}: "
+                "set model.family to the source's, or name one of its own"
+            )
         compression = family.compression(model)
         family.check_video_shape(
             params.data.num_frames, params.data.height_px, params.data.width_px, compression, (1, 1)

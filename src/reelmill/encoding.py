@@ -14,15 +14,32 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from reelmill.compute import autocast, choose_device
-from reelmill.config import Data, Encode
+from reelmill.compute import autocast, choose_device, weights_dtype
+from reelmill.config import Data, Encode, Params
 from reelmill.data.latents import EMPTY, INDEX, METADATA
 from reelmill.data.manifest import Clip, read_clips
 from reelmill.errors import UserError
 from reelmill.models.autoencoder import to_model
-from reelmill.models.families import family_of
+from reelmill.models.families import FAMILIES, family_of
 from reelmill.models.family import Family, TextParts
+from reelmill.models.source import resolve
 from reelmill.storage import atomic_path, write_json
+
+
+def text_parts(params: Params, clips: Sequence[Clip], device: torch.device) -> tuple[TextParts, str]:
+    """Tokenizers and encoders on the device, made for the training captions or pretrained, and the latter's digest."""
+    family, settings = FAMILIES[params.model.family], params.encode
+    if params.text_source is None:
+        captions = [clip.caption for clip in clips if clip.split == "train"]
+        parts, digest = family.build_text(params.model.text_encoder, captions, settings.vocabulary_size), ""
+    else:
+        source, subfolder = params.text_source
+        directory = resolve(source, "model.text_encoder.source", family.text_folder_names(subfolder))
+        parts = family.load_text(directory, subfolder, weights_dtype(device, settings.precision))
+        digest = family.text_digest(directory, subfolder)
+    for name in family.encoder_classes.keys() & parts.keys():
+        parts[name].to(device)
+    return parts, digest
 
 
 class CaptionEncoder:

@@ -40,14 +40,10 @@ class Family(ABC):
     transformer_class: ClassVar[type]
     autoencoder_class: ClassVar[type]
     encoder_classes: ClassVar[dict[str, type]]  # by the pipeline's name of the encoder
-    blocks: ClassVar[tuple[str, ...]]  # of the transformer: the lists of its blocks
-    lora_targets: ClassVar[
-        tuple[str, ...]
-    ]  # in a block, of its attention: what the family's own training scripts adapt
+    blocks: ClassVar[tuple[str, ...]]  # the transformer's lists of them
+    lora_targets: ClassVar[tuple[str, ...]]  # the layers of a block's attention
     side_multiple_px: ClassVar[int]  # that the pipeline asks for, whatever the compression
-    normalises_channels: ClassVar[bool] = (
-        False  # whether the pipeline itself knows each latent channel's mean and spread
-    )
+    normalises_channels: ClassVar[bool] = False  # whether the pipeline knows each latent channel's mean and spread
     passes_sigmas: ClassVar[bool] = False  # whether the pipeline hands its noise levels to the scheduler
 
     @abstractmethod
