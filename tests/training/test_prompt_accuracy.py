@@ -26,9 +26,9 @@ def test_obedient_videos_count_as_right_and_blank_ones_as_wrong(measured, monkey
     samples = load_params(ROOT / "presets/default.yaml").samples
     drawn = [draw_clip(samples, Combination(w.shape, w.color, w.motion), str(w)) for w in measured.wanted]
     monkeypatch.setattr(prompt_accuracy, "sample", lambda *_: iter(drawn))
-    assert set(measured.measure(None).values()) == {1.0}
+    assert set(measured.measure(None, None).values()) == {1.0}
     monkeypatch.setattr(prompt_accuracy, "sample", lambda *_: iter([drawn[0], np.zeros_like(drawn[1])]))
-    assert measured.measure(None)["joint_accuracy"] == 0.5
+    assert measured.measure(None, None)["joint_accuracy"] == 0.5
 
 
 def test_history_and_checkpoints_carry_the_accuracies(in_trained):
@@ -45,4 +45,4 @@ def test_few_videos_are_in_memory_at_once(in_trained):
 def test_no_videos_wanted_no_figures(in_trained):
     params = load_params()
     none = params.model_copy(update={"train": params.train.model_copy(update={"accuracy_videos": 0})})
-    assert PromptAccuracy(none).measure(None) == {}
+    assert PromptAccuracy(none).measure(None, None) == {}
