@@ -54,6 +54,9 @@ def _workspace(params: Params, champion: Version) -> Path:
     change(
         workspace / "params.yaml",
         {
+            # The sampler belongs to the evaluation set's settings; one of a source's own needs the source.
+            "model.source": _GIVEN if params.sampling.scheduler == "source" else None,
+            "train.mode": "full",
             "autoencoder.source": _GIVEN,
             "autoencoder.subfolder": "vae",
             "model.text_encoder.source": _GIVEN,

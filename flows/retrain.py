@@ -13,6 +13,7 @@ from prefect.runtime import flow_run
 from flows import data, reports
 from flows.judging import champion_evidence
 from flows.pipeline import STAGES, StageFailed, StageKilled, StageResult, first_changed, require_success, run_stage
+from flows.start import start_settings
 from reelmill import tracking
 from reelmill.config import Params, load_params
 from reelmill.errors import UserError
@@ -50,6 +51,7 @@ def retrain(fingerprint: str | None = None) -> str:
         announced = data.fingerprint()
         version_data(params)
         clips = data.fingerprint()
+        params = start(params, champion)
         try:
             outcome = _retrain(params, champion)
         except StageKilled:
@@ -106,6 +108,14 @@ def version_data(params: Params) -> None:
     """Give the user's clips to DVC, so that these very ones can be restored; take a remote's first."""
     if params.data.source != "samples":
         data.version(get_run_logger().info)
+
+
+@task(**network)
+def start(params: Params, champion: Version | None) -> Params:
+    """The settings to train with: where `retrain.start` says so, from the champion's weights."""
+    settings = start_settings(params, champion)
+    get_run_logger().info("from %s", settings.model.source or "scratch")
+    return settings
 
 
 def _stage(stage: str, params: Params) -> StageResult:

@@ -115,7 +115,7 @@ def run_trial(checkout: str, key: str, changes: dict[str, object], parent: str) 
         return read_json(result)
     log = get_run_logger().info
     if not (workspace / "params.yaml").exists():  # one that was interrupted goes on from its saved state
-        make_workspace(root, workspace, links=("data/samples",))
+        make_workspace(root, workspace, links=("data/samples", "models/start"))
     change(workspace / "params.yaml", changes)
     params = load_params(workspace / "params.yaml")
     run(["dvc", "checkout", "--allow-missing", "--quiet", "--force"], log, None, workspace)

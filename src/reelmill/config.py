@@ -297,6 +297,7 @@ class Retrain(Section):
     """The flow that keeps the model current."""
 
     model_name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    start: Literal["scratch", "champion"]
     stage_timeout_s: Positive
     wait_s: Annotated[int, Field(ge=0)]
     commit_lock: bool

@@ -28,6 +28,10 @@ def _check_family(params: "Params") -> None:
     family, model, train = params.model.family, params.model, params.train
     if family != "cogvideox" and train.objective != "flow":
         raise ValueError(f"train.objective: {train.objective}: family {family} is trained with flow: set flow")
+    if train.mode == "lora" and params.retrain.start == "champion":
+        raise ValueError(
+            "retrain.start: champion: goes on with all of its weights, and train.mode is lora, which trains a new adapter: use scratch, or mode full"
+        )
     if train.mode == "lora" and model.source is None:
         raise ValueError(
             "train.mode: lora: adapts a pretrained model, and model.source is null: name a pipeline there, or use mode full"
