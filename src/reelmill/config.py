@@ -14,8 +14,11 @@ from reelmill.errors import UserError
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[float, Field(ge=0)]
 Range = tuple[float, float]
-Scheduler = Literal["unipc", "dpmsolver", "ddim"]
+Scheduler = Literal["unipc", "dpmsolver", "ddim", "euler"]
+OptimizerName = Literal["muon", "adamw", "adamw8bit", "schedule_free"]
+LossWeighting = Literal["none", "min_snr", "logit_normal"]
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "bf16", "fp32"]
 
@@ -180,16 +183,26 @@ class Model(Section):
     text_encoder: TextEncoder
 
 
+class Loss(Section):
+    """The weights of the training loss's terms, and where Huber's goes from squared to absolute."""
+
+    mse: NotNegative
+    l1: NotNegative
+    huber: NotNegative
+    huber_delta: Annotated[float, Field(gt=0)]
+
+
 class Train(Section):
     """Training of the transformer (stage train). The schedule counts optimizer steps."""
 
     objective: Literal["flow", "v_prediction"]
     timestep_sampling: Literal["uniform", "logit_normal"]
-    loss_weighting: Literal["none", "min_snr"]
+    loss: Loss
+    loss_weighting: LossWeighting
     epochs: Positive
     batch_size: Positive
     gradient_accumulation_steps: Positive
-    optimizer: Literal["muon", "adamw"]
+    optimizer: OptimizerName
     learning_rate: Annotated[float, Field(gt=0)]
     adamw_learning_rate: Annotated[float, Field(gt=0)]
     weight_decay: Annotated[float, Field(ge=0)]
@@ -346,8 +359,19 @@ def _explain(path: Path, error: ValidationError) -> str:
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
             message = "unknown setting; remove it or correct its spelling"
+        message += _nearest(item["type"], item.get("ctx", {}), item["input"])
         given = "" if isinstance(item["input"], dict | BaseModel) else f" (got {item['input']!r})"
         lines.append(
             ": ".join(filter(None, (str(path), key, f"{message}{given}")))
         )  # rules between sections have no key
     return "\n".join(lines)
+
+
+def _nearest(kind: str, context: dict, given: object) -> str:
+    """The nearest valid value of a bound or of a set of numbers; nothing for other faults."""
+    if kind in ("greater_than_equal", "less_than_equal"):
+        return f"; nearest: {context['ge' if kind == 'greater_than_equal' else 'le']:g}"
+    if kind == "literal_error" and isinstance(given, int):
+        allowed = [int(value) for value in context["expected"].replace(" or ", ", ").split(", ") if value.isdigit()]
+        return f"; nearest: {min(allowed, key=lambda value: abs(value - given))}" if allowed else ""
+    return ""

@@ -11,6 +11,7 @@ sigma in [0, 1] (1: pure noise):
   its timestep: sigma = (timestep + 1) / 1000.
 """
 
+import math
 from typing import Literal
 
 import torch
@@ -18,7 +19,7 @@ from diffusers import CogVideoXDDIMScheduler, DPMSolverMultistepScheduler, Sched
 from jaxtyping import Float
 from torch import Tensor
 
-from reelmill.config import Scheduler
+from reelmill.config import LossWeighting, Scheduler
 
 NUM_TRAIN_TIMESTEPS = 1000
 MIN_SNR_GAMMA = 5.0  # Hang et al. 2023, sec. 3.4
@@ -65,10 +66,18 @@ def predicted_clean(objective: Objective, noisy: Latents, prediction: Latents, s
     return a * noisy - s * prediction
 
 
-def loss_weight(objective: Objective, weighting: Literal["none", "min_snr"], sigma: Levels) -> Levels:
-    """Weight of each sample's squared error. Min-SNR for v: min(snr, 5) / (snr + 1), Hang et al. 2023."""
+def loss_weight(objective: Objective, weighting: LossWeighting, sigma: Levels) -> Levels:
+    """Weight of each sample's loss.
+
+    ``min_snr``, for v-prediction: min(snr, 5) / (snr + 1), Hang et al. 2023, sec. 3.4.
+    ``logit_normal``, for uniform levels: the density of `sample_levels`' logit-normal, Esser et al.
+    2024, eq. 19. Its mean is 1, and in expectation it is the same loss as sampling by that density.
+    """
     if weighting == "none":
         return torch.ones_like(sigma)
+    if weighting == "logit_normal":
+        sigma = sigma.clamp(1e-4, 1 - 1e-4)
+        return torch.exp(-torch.logit(sigma).square() / 2) / (math.sqrt(2 * math.pi) * sigma * (1 - sigma))
     a, s = signal_and_noise(objective, sigma)
     snr = a**2 / s**2
     return snr.clamp(max=MIN_SNR_GAMMA) / (snr + 1)
@@ -87,7 +96,12 @@ def sample_levels(sampling: Literal["uniform", "logit_normal"], count: int, rand
 
 
 def scheduler(objective: Objective, name: Scheduler) -> SchedulerMixin:
-    """The sampler, one that vanilla `CogVideoXPipeline` runs, saves and loads."""
+    """The sampler, one that vanilla `CogVideoXPipeline` runs, saves and loads.
+
+    ``euler`` is DPM-Solver++ of the first order: on the straight paths of rectified flow its update is
+    x + (sigma' - sigma) v, Euler's own. `FlowMatchEulerDiscreteScheduler` lacks the `init_noise_sigma`
+    that the pipeline reads, and `EulerDiscreteScheduler` knows no flow.
+    """
     if name == "ddim":
         return CogVideoXDDIMScheduler(
             **_BETAS, prediction_type="v_prediction", timestep_spacing="trailing", snr_shift_scale=1.0
@@ -98,7 +112,7 @@ def scheduler(objective: Objective, name: Scheduler) -> SchedulerMixin:
         noise = {"prediction_type": "v_prediction", "timestep_spacing": "trailing", **_BETAS}
     if name == "unipc":
         return UniPCMultistepScheduler(**noise, solver_order=2)
-    return DPMSolverMultistepScheduler(**noise, solver_order=2)
+    return DPMSolverMultistepScheduler(**noise, solver_order=1 if name == "euler" else 2)
 
 
 def _wide(levels: Levels) -> Float[Tensor, "b 1 1 1 1"]:

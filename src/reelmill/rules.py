@@ -13,7 +13,10 @@ def check_rules(params: "Params") -> None:
     _check_autoencoder(params)
     _check_shape(params)
     _check_model(params)
-    _check_training(params)
+    _check_loss(params)
+    _check_optimizer(params)
+    _check_schedulers(params)
+    _check_sources(params)
 
 
 def _check_shape(params: "Params") -> None:
@@ -104,16 +107,52 @@ def _check_model(params: "Params") -> None:
         )
 
 
-def _check_training(params: "Params") -> None:
-    train, sampling = params.train, params.sampling
+def _check_loss(params: "Params") -> None:
+    train = params.train
+    if not (train.loss.mse or train.loss.l1 or train.loss.huber):
+        raise ValueError("train.loss: mse, l1 and huber all weigh 0: at least one must be above it; nearest: mse 1.0")
     if train.loss_weighting == "min_snr" and train.objective == "flow":
         raise ValueError(
             "train.loss_weighting: min_snr is for objective v_prediction; with flow, timestep_sampling does the weighting: use none"
         )
-    if sampling.scheduler == "ddim" and train.objective == "flow":
-        raise ValueError("sampling.scheduler: ddim is for objective v_prediction; with flow use unipc or dpmsolver")
-    if params.generate.scheduler == "ddim" and train.objective == "flow":
-        raise ValueError("generate.scheduler: ddim is for objective v_prediction; with flow use unipc or dpmsolver")
+    if train.loss_weighting == "logit_normal" and train.objective != "flow":
+        raise ValueError(
+            "train.loss_weighting: logit_normal is for objective flow; with v_prediction use min_snr or none"
+        )
+    if train.loss_weighting == "logit_normal" and train.timestep_sampling != "uniform":
+        raise ValueError(
+            "train.loss_weighting: logit_normal: timestep_sampling logit_normal draws by that density already and it would "
+            "count twice: set train.timestep_sampling: uniform, or loss_weighting: none"
+        )
+
+
+def _check_optimizer(params: "Params") -> None:
+    train = params.train
+    if train.optimizer != "schedule_free":
+        return
+    if train.schedule != "constant":
+        raise ValueError(
+            f"train.schedule: {train.schedule}: optimizer schedule_free takes the place of a falling rate: use constant (after the warm-up)"
+        )
+    if train.ema_decay:
+        raise ValueError(
+            f"train.ema_decay: {train.ema_decay}: optimizer schedule_free averages the weights itself, and that average is "
+            "validated and published: use 0"
+        )
+
+
+def _check_schedulers(params: "Params") -> None:
+    for key, scheduler in (
+        ("sampling.scheduler", params.sampling.scheduler),
+        ("generate.scheduler", params.generate.scheduler),
+    ):
+        if scheduler == "ddim" and params.train.objective == "flow":
+            raise ValueError(f"{key}: ddim is for objective v_prediction; with flow use unipc or dpmsolver or euler")
+        if scheduler == "euler" and params.train.objective != "flow":
+            raise ValueError(f"{key}: euler is for objective flow; with v_prediction use ddim, its step of first order")
+
+
+def _check_sources(params: "Params") -> None:
     if params.autoencoder.source is None and params.autoencoder.subfolder:
         raise ValueError(
             "autoencoder.subfolder: is of autoencoder.source, which is null: give the source, or null here too"

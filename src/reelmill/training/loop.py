@@ -18,11 +18,12 @@ from reelmill.compute import autocast, choose_device, generator
 from reelmill.config import Params
 from reelmill.data.latents import BatchOrder, LatentClips
 from reelmill.errors import UserError
+from reelmill.training import losses
 from reelmill.training.checkpoints import Checkpoints
 from reelmill.training.denoiser import Denoiser, build_denoiser, load_tokenizer
-from reelmill.training.ema import EMA
+from reelmill.training.ema import Average, averages_of
 from reelmill.training.heldout import HeldOut
-from reelmill.training.optimizers import Optimizers, rate_scale
+from reelmill.training.optimizers import Optimizers, rate_scale, require_optimizer
 from reelmill.training.previews import write_previews
 from reelmill.training.prompt_accuracy import PromptAccuracy
 from reelmill.training.state import SavedState, under_prefix, with_prefix
@@ -64,7 +65,7 @@ class Run:
     denoiser: Denoiser
     autoencoder: AutoencoderKLCogVideoX
     optimizers: Optimizers
-    ema: EMA
+    average: Average
     checkpoints: Checkpoints
     directory: Path
     log: Log
@@ -137,10 +138,14 @@ def _say_what_is_published(run: Run) -> None:
 
 def _start(params: Params, latents_dir: Path, autoencoder: AutoencoderKLCogVideoX, directory: Path, log: Log) -> Run:
     device = choose_device(params.train.device)
+    require_optimizer(params.train.optimizer)
     clips = LatentClips(latents_dir, "train")
     denoiser = build_denoiser(params, clips.info, latents_dir, device)
     named, settings = denoiser.parameters(), params.train
     autoencoder.register_to_config(scaling_factor=clips.info.scaling_factor)
+    optimizers = Optimizers(
+        named, settings.optimizer, settings.learning_rate, settings.adamw_learning_rate, settings.weight_decay
+    )
     return Run(
         params=params,
         clips=clips,
@@ -149,10 +154,8 @@ def _start(params: Params, latents_dir: Path, autoencoder: AutoencoderKLCogVideo
         accuracy=PromptAccuracy(params),
         denoiser=denoiser,
         autoencoder=autoencoder.to(device),
-        optimizers=Optimizers(
-            named, settings.optimizer, settings.learning_rate, settings.adamw_learning_rate, settings.weight_decay
-        ),
-        ema=EMA(named, settings.ema_decay),
+        optimizers=optimizers,
+        average=averages_of(named, optimizers.parts, settings.ema_decay),
         checkpoints=Checkpoints(
             directory / "checkpoints", settings.keep_checkpoints, load_tokenizer(latents_dir), params
         ),
@@ -170,7 +173,7 @@ def _restore(run: Run, saved: SavedState) -> int:
     with torch.no_grad():
         for name, parameter in run.denoiser.parameters().items():
             parameter.copy_(weights[name])
-    run.ema.load(under_prefix("ema", tensors))
+    run.average.load(under_prefix("ema", tensors))
     run.optimizers.load_state_tensors(under_prefix("optimizer", tensors))
     run.record = Record(**record["record"])
     run.checkpoints.best = record["best"]
@@ -179,7 +182,7 @@ def _restore(run: Run, saved: SavedState) -> int:
 
 
 def _save(run: Run, saved: SavedState, step: int) -> None:
-    tensors = with_prefix("weights", run.denoiser.parameters()) | with_prefix("ema", run.ema.averages)
+    tensors = with_prefix("weights", run.denoiser.parameters()) | with_prefix("ema", run.average.averages)
     tensors |= with_prefix("optimizer", run.optimizers.state_tensors())
     saved.save(step, tensors, {"record": vars(run.record), "best": run.checkpoints.best})
 
@@ -192,7 +195,7 @@ def _optimizer_step(run: Run, step: int) -> dict[str, Tensor | float]:
     grad_norm = torch.nn.utils.clip_grad_norm_(named.values(), settings.max_grad_norm)
     scale = rate_scale(step, run.num_steps, settings.warmup_steps, settings.schedule)
     run.optimizers.step(scale)
-    run.ema.update(named, step)
+    run.average.update(named, step)
     return {"loss": loss, "learning_rate": settings.learning_rate * scale, "grad_norm": grad_norm}
 
 
@@ -215,7 +218,7 @@ def _backward(run: Run, micro: int) -> Tensor:
     with autocast(run.device, settings.precision):
         prediction = run.denoiser.predict(noisy, diffusion.timestep_of(settings.objective, sigma), text)
     target = diffusion.target(settings.objective, clean, noise, sigma)
-    errors = (prediction.float() - target).square().mean(dim=(1, 2, 3, 4))
+    errors = losses.per_sample(settings.loss, prediction.float(), target)
     weight = diffusion.loss_weight(settings.objective, settings.loss_weighting, sigma)
     loss = (weight * errors).mean() / settings.gradient_accumulation_steps
     loss.backward()
@@ -251,25 +254,25 @@ def _validation_interval(run: Run) -> int:
 def _validate(run: Run, step: int) -> None:
     """Held-out figures of the averaged weights, and a checkpoint of them."""
     named = run.denoiser.parameters()
-    run.ema.swap(named)
+    run.average.swap(named)
     measured = run.held_out.losses(run.denoiser, run.autoencoder)
     measured |= run.accuracy.measure(run.checkpoints.pipeline(run.denoiser, run.autoencoder))
     figures = {f"validation_{key}": value for key, value in measured.items()}
     run.record.validation.append({"step": step, "epoch": round(step / run.steps_per_epoch, 3), **figures})
     run.checkpoints.add(step, figures, run.denoiser, run.autoencoder)
-    run.ema.swap(named)
+    run.average.swap(named)
     run.log.metrics(step, figures)
     run.log.checkpoint(step, figures, run.checkpoints.path(step))
 
 
 def _preview(run: Run, step: int) -> None:
     named = run.denoiser.parameters()
-    run.ema.swap(named)
+    run.average.swap(named)
     pipeline = run.checkpoints.pipeline(run.denoiser, run.autoencoder)
     prompts = run.params.train.preview_prompts or sorted(set(run.clips.captions))[:PREVIEWS]
     for path in write_previews(pipeline, prompts, run.params, step, run.directory / "previews"):
         run.log.preview(step, path)
-    run.ema.swap(named)
+    run.average.swap(named)
 
 
 def _memory_mb(device: torch.device) -> float:
