@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from reelmill.config import load_params
+from reelmill.data.augmentation import with_versions
 from reelmill.data.manifest import MANIFEST, load_manifest
 from reelmill.storage import hash_path, write_json
 from reelmill.workspace import finish_state, run_stage, state_directory
@@ -20,10 +21,10 @@ def main() -> None:
 
     params = load_params()
     make_deterministic(params.compute.deterministic)
-    clips = load_manifest()
+    clips = with_versions(load_manifest(), params.augment)
     text = params.model.text_encoder
     hashes = {"manifest_hash": hash_path(MANIFEST), "autoencoder_hash": hash_path(AUTOENCODER)}
-    sections = (params.encode, text, params.compute)
+    sections = (params.encode, params.augment, text, params.compute)
     settings = [params.data.clip_settings, *(section.model_dump(mode="json") for section in sections)]
     if text.source is not None and Path(text.source).is_dir():
         hashes["text_encoder_hash"] = hash_path(Path(text.source))  # other weights may lie there next time

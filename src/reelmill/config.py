@@ -114,6 +114,19 @@ class Data(Section):
         return self.model_dump(mode="json", include={"height_px", "width_px", "num_frames", "fps", "resize"})
 
 
+class Augment(Section):
+    """Further versions of training clips, with captions that are true of them (stage encode)."""
+
+    versions: Annotated[int, Field(ge=0, le=16)]
+    flip_horizontal: bool
+    flip_vertical: bool
+    reverse: bool
+    crop_share: Annotated[float, Field(ge=0, le=0.5)]
+    color_shift: Annotated[float, Field(ge=0, le=0.5)]
+    min_speed: Annotated[float, Field(ge=0.5, le=1)]
+    seed: int
+
+
 class Phase(Section):
     """A part of the autoencoder's training on clips of this many frames, whole or cropped."""
 
@@ -209,6 +222,9 @@ class Train(Section):
     warmup_steps: Annotated[int, Field(ge=0)]
     schedule: Literal["constant", "linear", "cosine"]
     max_grad_norm: Annotated[float, Field(gt=0)]
+    gradient_checkpointing: bool
+    compile: bool
+    num_processes: Positive
     caption_dropout: Share
     ema_decay: Annotated[float, Field(ge=0, lt=1)]
     validation_clips: Positive
@@ -312,6 +328,7 @@ class Params(Section):
 
     samples: Samples
     data: Data
+    augment: Augment
     autoencoder: Autoencoder
     encode: Encode
     model: Model

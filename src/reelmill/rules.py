@@ -13,8 +13,10 @@ def check_rules(params: "Params") -> None:
     _check_autoencoder(params)
     _check_shape(params)
     _check_model(params)
+    _check_augment(params)
     _check_loss(params)
     _check_optimizer(params)
+    _check_processes(params)
     _check_schedulers(params)
     _check_sources(params)
 
@@ -107,6 +109,16 @@ def _check_model(params: "Params") -> None:
         )
 
 
+def _check_augment(params: "Params") -> None:
+    augment = params.augment
+    flips = augment.flip_horizontal or augment.flip_vertical or augment.reverse
+    changes = flips or augment.crop_share > 0 or augment.color_shift > 0 or augment.min_speed < 1
+    if changes and not augment.versions:
+        raise ValueError("augment.versions: 0: so no clip is changed, but a change is set; nearest: 1")
+    if augment.versions and not changes:
+        raise ValueError(f"augment.versions: {augment.versions}: none of augment's changes is set; nearest: 0")
+
+
 def _check_loss(params: "Params") -> None:
     train = params.train
     if not (train.loss.mse or train.loss.l1 or train.loss.huber):
@@ -138,6 +150,16 @@ def _check_optimizer(params: "Params") -> None:
         raise ValueError(
             f"train.ema_decay: {train.ema_decay}: optimizer schedule_free averages the weights itself, and that average is "
             "validated and published: use 0"
+        )
+
+
+def _check_processes(params: "Params") -> None:
+    batch, processes = params.train.batch_size, params.train.num_processes
+    if batch % processes:
+        low = batch // processes * processes
+        near = f"{low} or {low + processes}" if low else f"{processes}"
+        raise ValueError(
+            f"train.batch_size: {batch}: must be a multiple of num_processes {processes}, each takes an equal part; nearest: {near}"
         )
 
 
