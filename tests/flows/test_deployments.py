@@ -20,4 +20,6 @@ def test_prefect_yaml_describes_the_served_deployments(monkeypatch):
         assert timedelta(seconds=schedule.get("interval", 0)) == getattr(ours, "interval", timedelta(0))
         assert entry["concurrency_limit"]["limit"] == served.concurrency_limit
         assert entry["concurrency_limit"]["collision_strategy"] == served.concurrency_options.collision_strategy.value
-        assert [trigger["expect"] for trigger in entry.get("triggers", [])] == [sorted(t.expect) for t in served.triggers]
+        assert [trigger["expect"] for trigger in entry.get("triggers", [])] == [
+            sorted(t.expect) for t in served.triggers
+        ]
