@@ -68,17 +68,7 @@ def sweep(
         section_of(read(root / "params.yaml"), key)
     parent = sweeps.open_sweep(params, hash_value([grid, samples, seed])[:12], grid)
     log("%d trials, %s", len(trials), parent.link)
-    futures = [
-        run_trial.with_options(name=f"trial-{t.key}").submit(str(root), t.key, t.changes, parent.run_id) for t in trials
-    ]
-    done = []
-    for trial, future in zip(trials, futures, strict=True):
-        answer = future.result(raise_on_failure=False)
-        failed = isinstance(answer, BaseException)
-        done.append(
-            Trial(trial.key, trial.changes, f"failed: {answer}" if failed else "finished", None if failed else answer)
-        )
-    rows = ranked(done, objective)
+    rows = ranked(finish(root, trials, parent.run_id), objective)
     best = next((row for row in rows if row["result"] == "finished"), None)
     sweeps.close_sweep(params, parent.run_id, rows, best)
     create_table_artifact(rows, key="trials", description=f"by {objective}")
@@ -99,6 +89,21 @@ def plan(grid: Mapping[str, Sequence], samples: int | None, seed: int) -> list[T
     if samples is not None and samples < len(combinations):
         combinations = random.Random(seed).sample(combinations, samples)
     return [Trial(hash_value(changes)[:8], changes) for changes in combinations]
+
+
+def finish(root: Path, trials: Sequence[Trial], parent: str) -> list[Trial]:
+    """The trials with what came of each, within a flow; its task runner decides how many run at a time."""
+    futures = [
+        run_trial.with_options(name=f"trial-{t.key}").submit(str(root), t.key, t.changes, parent) for t in trials
+    ]
+    done = []
+    for trial, future in zip(trials, futures, strict=True):
+        answer = future.result(raise_on_failure=False)
+        failed = isinstance(answer, BaseException)
+        done.append(
+            Trial(trial.key, trial.changes, f"failed: {answer}" if failed else "finished", None if failed else answer)
+        )
+    return done
 
 
 @task

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from reelmill.config import load_params
+from reelmill.data.augmentation import with_versions
 from reelmill.data.manifest import MANIFEST, load_manifest
 from reelmill.storage import hash_path, write_json
 from reelmill.workspace import finish_state, run_stage, state_directory
@@ -20,13 +21,13 @@ def main() -> None:
 
     params = load_params()
     make_deterministic(params.compute.deterministic)
-    clips = load_manifest()
+    clips = with_versions(load_manifest(), params.augment)
     family, text, device = FAMILIES[params.model.family], params.model.text_encoder, choose_device(params.encode.device)
     hashes = {"manifest_hash": hash_path(MANIFEST), "autoencoder_hash": hash_path(AUTOENCODER)}
     parts, hashes["text_encoder_hash"] = text_parts(params, clips, device)
     encode_captions = CaptionEncoder(family, parts, text.max_tokens, params.encode.batch_size)
     encode_captions.check(clips)
-    sections = (params.encode, text, params.compute)
+    sections = (params.encode, params.augment, text, params.compute)
     settings = [params.data.clip_settings, *(section.model_dump(mode="json") for section in sections), family.name]
     state = state_directory("encode", {"settings": settings, "tiling": params.autoencoder.tiling, **hashes})
     model = load_autoencoder(AUTOENCODER, tiling=params.autoencoder.tiling)

@@ -25,6 +25,7 @@ def main() -> None:
     from reelmill.tracking import TrainingLog, model_hash
     from reelmill.training.base import open_base
     from reelmill.training.loop import train
+    from reelmill.training.processes import team
     from reelmill.training.publish import publish, training_settings
 
     params = load_params()
@@ -44,7 +45,8 @@ def main() -> None:
         },
     )
     with TrainingLog(params, run_key=state.name) as log:
-        checkpoints, record = train(params, LATENTS, autoencoder, base, state, log)
+        with team(params, LATENTS, AUTOENCODER, state) as processes:
+            checkpoints, record = train(params, LATENTS, autoencoder, base, state, log, processes)
         figures = publish(checkpoints, OUTPUT, params, read_info(LATENTS), len(LatentClips(LATENTS, "train")))
         write_csv(RESULTS / "history.csv", record.steps)
         write_csv(RESULTS / "validation.csv", record.validation)

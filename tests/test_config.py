@@ -1,10 +1,9 @@
-import ast
 from pathlib import Path
 
 import pytest
 import yaml
 
-from reelmill.config import Params, Section, load_params
+from reelmill.config import Params, load_params
 from reelmill.errors import UserError
 from reelmill.presets import names, write_preset
 from reelmill.settings import change
@@ -71,6 +70,24 @@ def test_every_preset_checks(name, tmp_path, monkeypatch):
         ("data", {"height_px": 60}, "data.height_px: 60: .*nearest: 56 or 64"),
         ("model", {"attention_head_dim": 24}, "nearest: 16 or 32"),
         ("train", {"loss_weighting": "min_snr"}, "min_snr is for objective v_prediction"),
+        ("train", {"loss_weighting": "logit_normal"}, "count twice: set train.timestep_sampling: uniform"),
+        (
+            "train",
+            {"loss_weighting": "logit_normal", "objective": "v_prediction"},
+            "logit_normal is for objective flow",
+        ),
+        ("train", {"loss": {"mse": 0, "l1": 0, "huber": 0, "huber_delta": 1}}, "all weigh 0.*nearest: mse 1.0"),
+        ("train", {"optimizer": "schedule_free"}, "train.schedule: cosine: .*use constant"),
+        ("train", {"optimizer": "schedule_free", "schedule": "constant"}, "train.ema_decay: 0.995: .*use 0"),
+        ("augment", {"flip_horizontal": True}, "augment.versions: 0: .*nearest: 1"),
+        ("augment", {"versions": 2}, "augment.versions: 2: none .*nearest: 0"),
+        ("train", {"num_processes": 3}, "batch_size: 16: .*num_processes 3.*nearest: 15 or 18"),
+        ("train", {"num_processes": 20}, "batch_size: 16: .*nearest: 20"),
+        ("train", {"objective": "v_prediction", "batch_size": 0}, r"batch_size: .*nearest: 1 \(got 0\)"),
+        ("generate", {"scheduler": "ddim"}, "generate.scheduler: ddim .* or euler"),
+        ("model", {"num_attention_heads": 65}, r"num_attention_heads: .*nearest: 64 \(got 65\)"),
+        ("model", {"patch_size": 3}, r"patch_size: .*nearest: 2 \(got 3\)"),
+        ("autoencoder", {"temporal_compression": 8}, r"temporal_compression: .*nearest: 4 \(got 8\)"),
         ("sampling", {"scheduler": "ddim"}, "with flow use unipc or dpmsolver"),
         ("autoencoder", {"block_out_channels": [16, 20, 32]}, "block_out_channels.1: 20: .*nearest: 16 or 24"),
         ("autoencoder", {"block_out_channels": [16, 32]}, "needs 3 blocks"),
@@ -139,30 +156,3 @@ def test_number_without_a_dot_is_a_number(tmp_path):
 def test_missing_file_says_what_to_do(tmp_path):
     with pytest.raises(UserError, match="Run from the repository's root"):
         load_params(tmp_path / "params.yaml")
-
-
-def test_every_setting_is_read_somewhere():
-    """A setting that is accepted and ignored is a defect: each name is an attribute that some code reads."""
-    read = set()
-    for path in [path for folder in ("src", "stages", "flows") for path in (ROOT / folder).rglob("*.py")]:
-        tree = ast.parse(path.read_text())
-        read |= {
-            node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
-        }
-    assert _settings(Params) - read - _read_by_name() == set()
-
-
-def _read_by_name() -> set[str]:
-    """The expectations are read as a table, by name: each is a column of the manifest."""
-    from reelmill.config import Expectations
-
-    return set(Expectations.model_fields)
-
-
-def _settings(section: type[Section]) -> set[str]:
-    found = set()
-    for name, field in section.model_fields.items():
-        found.add(name)
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            found |= _settings(field.annotation)
-    return found

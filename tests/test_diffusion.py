@@ -1,6 +1,6 @@
 import pytest
 import torch
-from diffusers import CogVideoXDDIMScheduler
+from diffusers import CogVideoXDDIMScheduler, FlowMatchEulerDiscreteScheduler
 
 from reelmill import diffusion
 from reelmill.compute import generator
@@ -55,6 +55,7 @@ def test_v_prediction_matches_diffusers(pair):
     [
         ("flow", "unipc"),
         ("flow", "dpmsolver"),
+        ("flow", "euler"),
         ("v_prediction", "unipc"),
         ("v_prediction", "dpmsolver"),
         ("v_prediction", "ddim"),
@@ -121,3 +122,25 @@ def test_shifted_levels_are_those_of_the_shifted_sampler():
 def test_objective_of_noise_prediction_is_refused():
     with pytest.raises(ValueError, match="prediction_type epsilon: expected rectified flow, or v-prediction"):
         diffusion.objective_of(CogVideoXDDIMScheduler(prediction_type="epsilon"))
+
+
+def test_euler_steps_as_the_flow_match_scheduler_does(pair):
+    """Ours runs in `CogVideoXPipeline`; diffusers' own Euler for flows does not."""
+    velocity, latents = pair
+    ours, theirs = diffusion.scheduler("flow", "euler"), FlowMatchEulerDiscreteScheduler()
+    ours.set_timesteps(8)
+    theirs.set_timesteps(sigmas=ours.sigmas[:-1].tolist())
+    for timestep, other in zip(ours.timesteps, theirs.timesteps, strict=True):
+        mine = ours.step(velocity, timestep, latents, return_dict=False)[0]
+        torch.testing.assert_close(mine, theirs.step(velocity, other, latents, return_dict=False)[0], atol=1e-5, rtol=0)
+        latents = mine
+
+
+def test_logit_normal_weight_is_the_density_that_is_sampled():
+    """Uniform levels with the weight and sampled levels without it give the same mean of any function."""
+    uniform = diffusion.sample_levels("uniform", 20_000, generator(0)).double()
+    sampled = diffusion.sample_levels("logit_normal", 20_000, generator(1)).double()
+    weight = diffusion.loss_weight("flow", "logit_normal", uniform)
+    assert weight.mean() == pytest.approx(1.0, abs=1e-3)
+    assert (weight * uniform**2).mean() == pytest.approx((sampled**2).mean().item(), abs=1e-3)
+    assert torch.isfinite(diffusion.loss_weight("flow", "logit_normal", torch.tensor([0.0, 1.0]))).all()

@@ -1,4 +1,4 @@
-"""The command line: reelmill generate | preset | record | ui."""
+"""The command line: reelmill generate | preset | experiment | record | ui."""
 
 import sys
 from pathlib import Path
@@ -14,6 +14,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Captioned clips in, a text-to-video model with its evidence out.",
 )
+
+
+experiments = typer.Typer(no_args_is_help=True, help="Questions about settings, in folders of experiments/.")
+app.add_typer(experiments, name="experiment")
 
 
 def main() -> None:
@@ -60,6 +64,16 @@ def preset(
         return
     write_preset(name, force=force)
     print(f"params.yaml: preset {name}")
+
+
+@experiments.command("new")
+def new_experiment(name: Annotated[str, typer.Argument(help="Of its folder in experiments/.")]) -> None:
+    """Copy experiments/template to a new folder."""
+    from reelmill.experiments import new_experiment
+
+    target = new_experiment(name)
+    print(f"{target}: write the question into README.md and the grid into experiment.yaml,")
+    print(f"then run it: python -m flows.experiment {name}")
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """Device, precision and determinism, decided by what the hardware has and never by a clock."""
 
+import gc
 import random
 from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import version
@@ -68,6 +69,13 @@ def make_deterministic(wanted: bool) -> None:
     """
     torch.use_deterministic_algorithms(wanted)
     torch.backends.cudnn.benchmark = not wanted
+
+
+def release_memory(device: torch.device) -> None:
+    """Give back what nothing refers to any more: torch keeps a GPU's freed memory for itself otherwise."""
+    if device.type == "cuda":
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 def generator(*key: object) -> torch.Generator:

@@ -14,9 +14,12 @@ from reelmill.errors import UserError
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[float, Field(ge=0)]
 Range = tuple[float, float]
 Scheduler = Literal["unipc", "dpmsolver", "ddim", "euler"]
 FamilyName = Literal["cogvideox", "wan", "hunyuan_video"]
+OptimizerName = Literal["muon", "adamw", "adamw8bit", "schedule_free"]
+LossWeighting = Literal["none", "min_snr", "logit_normal"]
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "bf16", "fp32"]
 
@@ -112,6 +115,19 @@ class Data(Section):
         return self.model_dump(mode="json", include={"height_px", "width_px", "num_frames", "fps", "resize"})
 
 
+class Augment(Section):
+    """Further versions of training clips, with captions that are true of them (stage encode)."""
+
+    versions: Annotated[int, Field(ge=0, le=16)]
+    flip_horizontal: bool
+    flip_vertical: bool
+    reverse: bool
+    crop_share: Annotated[float, Field(ge=0, le=0.5)]
+    color_shift: Annotated[float, Field(ge=0, le=0.5)]
+    min_speed: Annotated[float, Field(ge=0.5, le=1)]
+    seed: int
+
+
 class Phase(Section):
     """A part of the autoencoder's training on clips of this many frames, whole or cropped."""
 
@@ -202,6 +218,15 @@ class Lora(Section):
         return targets
 
 
+class Loss(Section):
+    """The weights of the training loss's terms, and where Huber's goes from squared to absolute."""
+
+    mse: NotNegative
+    l1: NotNegative
+    huber: NotNegative
+    huber_delta: Annotated[float, Field(gt=0)]
+
+
 class Train(Section):
     """Training of the transformer (stage train). The schedule counts optimizer steps."""
 
@@ -210,17 +235,21 @@ class Train(Section):
     objective: Literal["flow", "v_prediction"]
     timestep_sampling: Literal["uniform", "logit_normal"]
     shift: Annotated[float, Field(gt=0)]
-    loss_weighting: Literal["none", "min_snr"]
+    loss: Loss
+    loss_weighting: LossWeighting
     epochs: Positive
     batch_size: Positive
     gradient_accumulation_steps: Positive
-    optimizer: Literal["muon", "adamw"]
+    optimizer: OptimizerName
     learning_rate: Annotated[float, Field(gt=0)]
     adamw_learning_rate: Annotated[float, Field(gt=0)]
     weight_decay: Annotated[float, Field(ge=0)]
     warmup_steps: Annotated[int, Field(ge=0)]
     schedule: Literal["constant", "linear", "cosine"]
     max_grad_norm: Annotated[float, Field(gt=0)]
+    gradient_checkpointing: bool
+    compile: bool
+    num_processes: Positive
     caption_dropout: Share
     ema_decay: Annotated[float, Field(ge=0, lt=1)]
     validation_clips: Positive
@@ -325,6 +354,7 @@ class Params(Section):
 
     samples: Samples
     data: Data
+    augment: Augment
     autoencoder: Autoencoder
     encode: Encode
     model: Model
@@ -392,8 +422,19 @@ def _explain(path: Path, error: ValidationError) -> str:
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
             message = "unknown setting; remove it or correct its spelling"
+        message += _nearest(item["type"], item.get("ctx", {}), item["input"])
         given = "" if isinstance(item["input"], dict | BaseModel) else f" (got {item['input']!r})"
         lines.append(
             ": ".join(filter(None, (str(path), key, f"{message}{given}")))
         )  # rules between sections have no key
     return "\n".join(lines)
+
+
+def _nearest(kind: str, context: dict, given: object) -> str:
+    """The nearest valid value of a bound or of a set of numbers; nothing for other faults."""
+    if kind in ("greater_than_equal", "less_than_equal"):
+        return f"; nearest: {context['ge' if kind == 'greater_than_equal' else 'le']:g}"
+    if kind == "literal_error" and isinstance(given, int):
+        allowed = [int(value) for value in context["expected"].replace(" or ", ", ").split(", ") if value.isdigit()]
+        return f"; nearest: {min(allowed, key=lambda value: abs(value - given))}" if allowed else ""
+    return ""

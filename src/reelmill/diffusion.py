@@ -12,6 +12,7 @@ sigma in [0, 1] (1: pure noise):
   schedule (CogVideoX's snr_shift_scale); flow's shift is of the levels alone (`shift_levels`).
 """
 
+import math
 from typing import Literal
 
 import torch
@@ -25,7 +26,7 @@ from diffusers import (
 from jaxtyping import Float
 from torch import Tensor
 
-from reelmill.config import Scheduler
+from reelmill.config import LossWeighting, Scheduler
 
 NUM_TRAIN_TIMESTEPS = 1000
 MIN_SNR_GAMMA = 5.0  # Hang et al. 2023, sec. 3.4
@@ -74,12 +75,18 @@ def predicted_clean(
     return a * noisy - s * prediction
 
 
-def loss_weight(
-    objective: Objective, weighting: Literal["none", "min_snr"], sigma: Levels, shift: float = 1.0
-) -> Levels:
-    """Weight of each sample's squared error. Min-SNR for v: min(snr, 5) / (snr + 1), Hang et al. 2023."""
+def loss_weight(objective: Objective, weighting: LossWeighting, sigma: Levels, shift: float = 1.0) -> Levels:
+    """Weight of each sample's loss.
+
+    ``min_snr``, for v-prediction: min(snr, 5) / (snr + 1), Hang et al. 2023, sec. 3.4.
+    ``logit_normal``, for uniform levels: the density of `sample_levels`' logit-normal, Esser et al.
+    2024, eq. 19. Its mean is 1, and in expectation it is the same loss as sampling by that density.
+    """
     if weighting == "none":
         return torch.ones_like(sigma)
+    if weighting == "logit_normal":
+        sigma = sigma.clamp(1e-4, 1 - 1e-4)
+        return torch.exp(-torch.logit(sigma).square() / 2) / (math.sqrt(2 * math.pi) * sigma * (1 - sigma))
     a, s = signal_and_noise(objective, sigma, shift)
     snr = a**2 / s**2
     return snr.clamp(max=MIN_SNR_GAMMA) / (snr + 1)
@@ -125,6 +132,10 @@ def scheduler(objective: Objective, name: Scheduler, shift: float = 1.0, passes_
 
     Args:
         passes_sigmas: the pipeline hands over its own noise levels (HunyuanVideo), which few samplers take.
+
+    ``euler`` is DPM-Solver++ of the first order: on the straight paths of rectified flow its update is
+    x + (sigma' - sigma) v, Euler's own. `FlowMatchEulerDiscreteScheduler` lacks the `init_noise_sigma`
+    that the pipeline reads, and `EulerDiscreteScheduler` knows no flow.
     """
     if name == "ddim":
         return CogVideoXDDIMScheduler(

@@ -16,8 +16,9 @@ from tqdm import tqdm
 
 from reelmill.compute import autocast, choose_device, weights_dtype
 from reelmill.config import Data, Encode, Params
+from reelmill.data.augmentation import read_versions
 from reelmill.data.latents import EMPTY, INDEX, METADATA
-from reelmill.data.manifest import Clip, read_clips
+from reelmill.data.manifest import Clip
 from reelmill.errors import UserError
 from reelmill.models.autoencoder import to_model
 from reelmill.models.families import FAMILIES, family_of
@@ -90,7 +91,7 @@ def encode_shards(
     groups = [clips[start : start + settings.shard_clips] for start in range(0, len(clips), settings.shard_clips)]
     paths = [state_directory / f"latents-{index:05d}.safetensors" for index in range(len(groups))]
     missing = [(path, group) for path, group in zip(paths, groups, strict=True) if not path.exists()]
-    frames = read_clips([clip for _, group in missing for clip in group], data)
+    frames = read_versions([clip for _, group in missing for clip in group], data)
     with tqdm(
         total=len(clips), initial=len(clips) - sum(len(g) for _, g in missing), desc="encode", unit="clip"
     ) as bar:

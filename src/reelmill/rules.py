@@ -21,7 +21,12 @@ def check_rules(params: "Params") -> None:
     _check_autoencoder(params)
     _check_shape(params)
     _check_model(params)
-    _check_training(params)
+    _check_augment(params)
+    _check_loss(params)
+    _check_optimizer(params)
+    _check_processes(params)
+    _check_schedulers(params)
+    _check_sources(params)
 
 
 def _check_family(params: "Params") -> None:
@@ -155,16 +160,72 @@ def _check_model(params: "Params") -> None:
         )
 
 
-def _check_training(params: "Params") -> None:
-    train, sampling = params.train, params.sampling
+def _check_augment(params: "Params") -> None:
+    augment = params.augment
+    flips = augment.flip_horizontal or augment.flip_vertical or augment.reverse
+    changes = flips or augment.crop_share > 0 or augment.color_shift > 0 or augment.min_speed < 1
+    if changes and not augment.versions:
+        raise ValueError("augment.versions: 0: so no clip is changed, but a change is set; nearest: 1")
+    if augment.versions and not changes:
+        raise ValueError(f"augment.versions: {augment.versions}: none of augment's changes is set; nearest: 0")
+
+
+def _check_loss(params: "Params") -> None:
+    train = params.train
+    if not (train.loss.mse or train.loss.l1 or train.loss.huber):
+        raise ValueError("train.loss: mse, l1 and huber all weigh 0: at least one must be above it; nearest: mse 1.0")
     if train.loss_weighting == "min_snr" and train.objective == "flow":
         raise ValueError(
             "train.loss_weighting: min_snr is for objective v_prediction; with flow, timestep_sampling does the weighting: use none"
         )
-    if sampling.scheduler == "ddim" and train.objective == "flow":
-        raise ValueError("sampling.scheduler: ddim is for objective v_prediction; with flow use unipc or dpmsolver")
-    if params.generate.scheduler == "ddim" and train.objective == "flow":
-        raise ValueError("generate.scheduler: ddim is for objective v_prediction; with flow use unipc or dpmsolver")
+    if train.loss_weighting == "logit_normal" and train.objective != "flow":
+        raise ValueError(
+            "train.loss_weighting: logit_normal is for objective flow; with v_prediction use min_snr or none"
+        )
+    if train.loss_weighting == "logit_normal" and train.timestep_sampling != "uniform":
+        raise ValueError(
+            "train.loss_weighting: logit_normal: timestep_sampling logit_normal draws by that density already and it would "
+            "count twice: set train.timestep_sampling: uniform, or loss_weighting: none"
+        )
+
+
+def _check_optimizer(params: "Params") -> None:
+    train = params.train
+    if train.optimizer != "schedule_free":
+        return
+    if train.schedule != "constant":
+        raise ValueError(
+            f"train.schedule: {train.schedule}: optimizer schedule_free takes the place of a falling rate: use constant (after the warm-up)"
+        )
+    if train.ema_decay:
+        raise ValueError(
+            f"train.ema_decay: {train.ema_decay}: optimizer schedule_free averages the weights itself, and that average is "
+            "validated and published: use 0"
+        )
+
+
+def _check_processes(params: "Params") -> None:
+    batch, processes = params.train.batch_size, params.train.num_processes
+    if batch % processes:
+        low = batch // processes * processes
+        near = f"{low} or {low + processes}" if low else f"{processes}"
+        raise ValueError(
+            f"train.batch_size: {batch}: must be a multiple of num_processes {processes}, each takes an equal part; nearest: {near}"
+        )
+
+
+def _check_schedulers(params: "Params") -> None:
+    for key, scheduler in (
+        ("sampling.scheduler", params.sampling.scheduler),
+        ("generate.scheduler", params.generate.scheduler),
+    ):
+        if scheduler == "ddim" and params.train.objective == "flow":
+            raise ValueError(f"{key}: ddim is for objective v_prediction; with flow use unipc or dpmsolver or euler")
+        if scheduler == "euler" and params.train.objective != "flow":
+            raise ValueError(f"{key}: euler is for objective flow; with v_prediction use ddim, its step of first order")
+
+
+def _check_sources(params: "Params") -> None:
     if params.autoencoder.source is None and params.autoencoder.subfolder:
         raise ValueError(
             "autoencoder.subfolder: is of autoencoder.source, which is null: give the source, or null here too"

@@ -1,9 +1,13 @@
 import pytest
 import torch
+from schedulefree import AdamWScheduleFree
+from torch import Tensor
 
 from reelmill.compute import generator
+from reelmill.errors import UserError
 from reelmill.training import optimizers
-from reelmill.training.optimizers import Muon, Optimizers, orthogonalise, rate_scale
+from reelmill.training.ema import ScheduleFreeAverage, averages_of
+from reelmill.training.optimizers import Muon, Optimizers, orthogonalise, rate_scale, require_optimizer
 
 
 def test_orthogonalise_brings_singular_values_near_one():
@@ -58,11 +62,14 @@ def test_muon_treats_a_convolution_as_its_flattened_matrix():
     assert torch.equal(convolution.detach().view(4, 54), matrix.detach())
 
 
-@pytest.mark.parametrize("kind", ["muon", "adamw"])
+@pytest.mark.parametrize("kind", ["muon", "adamw", "adamw8bit", "schedule_free"])
 def test_optimizers_restored_go_on_as_if_never_stopped(kind):
+    if kind == "adamw8bit":
+        pytest.importorskip("bitsandbytes")
+
     def model():
-        torch.manual_seed(0)
-        return torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.LayerNorm(8), torch.nn.Linear(8, 2))
+        torch.manual_seed(0)  # 6 x 800 values: bitsandbytes keeps small tensors' moments in 32 bits
+        return torch.nn.Sequential(torch.nn.Linear(6, 800), torch.nn.LayerNorm(800), torch.nn.Linear(800, 2))
 
     def step(net, optimizers, index):
         net(torch.randn(5, 6, generator=generator("x", index))).square().mean().backward()
@@ -98,3 +105,43 @@ def test_optimizers_restored_go_on_as_if_never_stopped(kind):
 )
 def test_rate_scale_has_its_closed_form(schedule, step, scale):
     assert rate_scale(step, 100, 10, schedule) == pytest.approx(scale)
+
+
+def trained_schedule_free(num_steps: int, averaged_every: int | None = None) -> tuple[Tensor, ScheduleFreeAverage]:
+    """A weight after some steps of schedule-free AdamW with four steps of warm-up, and its average."""
+    weight = torch.nn.Parameter(torch.randn(5, generator=generator("weight")))
+    optimizers = Optimizers({"w": weight}, "schedule_free", 0.1, 0.1)
+    average = averages_of({"w": weight}, optimizers.parts, 0.0)
+    for step in range(num_steps):
+        weight.grad = torch.randn(5, generator=generator("gradient", step))
+        optimizers.step(rate_scale(step, num_steps, 4, "constant"))
+        if averaged_every and step % averaged_every == 0:
+            average.swap({"w": weight})
+            average.swap({"w": weight})
+    return weight, average
+
+
+def test_schedule_free_with_our_warm_up_is_the_librarys():
+    weight, average = trained_schedule_free(12)
+    theirs = torch.nn.Parameter(torch.randn(5, generator=generator("weight")))
+    reference = AdamWScheduleFree([theirs], lr=0.1, betas=(0.9, 0.99), warmup_steps=4)
+    reference.train()
+    for step in range(12):
+        theirs.grad = torch.randn(5, generator=generator("gradient", step))
+        reference.step()
+    assert torch.equal(weight, theirs)
+    average.swap({"w": weight})
+    reference.eval()
+    assert torch.equal(weight, theirs)
+
+
+def test_schedule_free_trains_the_same_however_often_it_is_validated():
+    """Going to the average and back by the library's own formula rounds each time."""
+    assert torch.equal(trained_schedule_free(12)[0], trained_schedule_free(12, averaged_every=1)[0])
+
+
+def test_missing_library_of_an_optimizer_says_what_to_do(monkeypatch):
+    monkeypatch.setattr(optimizers, "find_spec", lambda name: None)
+    require_optimizer("schedule_free")
+    with pytest.raises(UserError, match=r"adamw8bit: needs bitsandbytes.*pip install bitsandbytes"):
+        require_optimizer("adamw8bit")

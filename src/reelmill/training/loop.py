@@ -2,100 +2,55 @@
 
 import math
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import psutil
 import torch
 from diffusers import DiffusionPipeline
-from torch import Tensor
 from tqdm import tqdm
 
-from reelmill import diffusion
-from reelmill.compute import autocast, choose_device, generator
 from reelmill.config import Params
-from reelmill.data.latents import BatchOrder, LatentClips
 from reelmill.errors import UserError
 from reelmill.models.family import TextParts
-from reelmill.sampling import PromptEncoder
-from reelmill.training.base import Base, publish_scheduler
+from reelmill.training.base import Base
 from reelmill.training.checkpoints import Checkpoints
-from reelmill.training.denoiser import Denoiser, build_denoiser, frozen_text, load_tokenizer
-from reelmill.training.ema import EMA
-from reelmill.training.heldout import HeldOut
-from reelmill.training.optimizers import Optimizers, rate_scale
 from reelmill.training.previews import write_previews
-from reelmill.training.prompt_accuracy import PromptAccuracy
-from reelmill.training.state import SavedState, under_prefix, with_prefix
+from reelmill.training.processes import ALONE, Processes
+from reelmill.training.run import Log, Record, Run, restore, save, start
+from reelmill.training.state import SavedState
+from reelmill.training.step import optimizer_step
 
 PREVIEWS = 2  # captions that are previewed where the settings name no prompts
 LOG_EVERY = 10  # steps between two looks at the losses: each look waits for the device
 
 
-class Log(Protocol):
-    """Where the loop tells what happens. It must not block."""
+@dataclass(frozen=True)
+class Due:
+    """What is to be done after a step."""
 
-    def metrics(self, step: int, values: dict[str, float]) -> None:
-        """Figures after ``step`` optimizer steps."""
-
-    def preview(self, step: int, path: Path) -> None:
-        """A preview video made after ``step`` steps."""
-
-    def checkpoint(self, step: int, metrics: dict[str, float], directory: Path) -> None:
-        """A checkpoint after ``step`` steps; its directory may be removed later."""
-
-
-@dataclass
-class Record:
-    """The deterministic history of a run; saved with its state."""
-
-    steps: list[dict] = field(default_factory=list)
-    validation: list[dict] = field(default_factory=list)
-
-
-@dataclass
-class Run:
-    """All that the loop changes or reads."""
-
-    params: Params
-    clips: LatentClips
-    order: BatchOrder
-    held_out: HeldOut
-    accuracy: PromptAccuracy
-    denoiser: Denoiser
-    autoencoder: Any
-    trained_text: TextParts  # tokenizer and encoder where that is trained along; otherwise none
-    frozen_text: PromptEncoder | None
-    optimizers: Optimizers
-    ema: EMA
-    checkpoints: Checkpoints
-    directory: Path
-    log: Log
-    device: torch.device
-    record: Record = field(default_factory=Record)
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Optimizer steps that draw as many clips as the training split has, rounded."""
-        train = self.params.train
-        return max(1, round(len(self.clips) / (train.batch_size * train.gradient_accumulation_steps)))
-
-    @property
-    def num_steps(self) -> int:
-        """Optimizer steps of the whole run."""
-        return self.params.train.epochs * self.steps_per_epoch
+    log: bool
+    validation: bool
+    preview: bool
+    save: bool
 
 
 def train(
-    params: Params, latents_dir: Path, autoencoder: Any, base: Base | None, directory: Path, log: Log
+    params: Params,
+    latents_dir: Path,
+    autoencoder: Any,
+    base: Base | None,
+    directory: Path,
+    log: Log,
+    processes: Processes = ALONE,
 ) -> tuple[Checkpoints, Record]:
     """Train to the end, from the state in ``directory`` if there is one; the result is the same.
 
     Args:
         base: the pretrained pipeline that training starts from; None from scratch.
         directory: the run's state, previews and checkpoints; it belongs to exactly these inputs.
+        processes: those that train together; the first of them alone writes and tells.
 
     Returns:
         The checkpoints, the best of them marked, and the history.
@@ -103,32 +58,46 @@ def train(
     Raises:
         UserError: when a loss is not finite, naming the step.
     """
-    run = _start(params, latents_dir, autoencoder, base, directory, log)
+    run = start(params, latents_dir, autoencoder, base, directory, log, processes)
     saved = SavedState(directory / "state", params.train.keep_checkpoints)
-    first = _restore(run, saved)
-    pending: list[dict] = []
-    every = params.train.preview_every_steps
-    clock = time.monotonic()
-    for step in (bar := tqdm(range(first, run.num_steps), initial=first, total=run.num_steps, desc="train", unit="it")):
-        pending.append({"step": step + 1, **_optimizer_step(run, step)})
-        done = step + 1
-        saves = done % params.train.save_every_steps == 0 or done == run.num_steps
-        validates = done % _validation_interval(run) == 0 or done == run.num_steps
-        previews = bool(every) and done % every == 0
-        # All steps are told before what is no step begins, or its time would count as theirs.
-        if done % LOG_EVERY == 0 or done % run.steps_per_epoch == 0 or saves or validates or previews:
+    first, pending, clock = restore(run, saved), [], time.monotonic()
+    bar = tqdm(
+        range(first, run.num_steps), "train", run.num_steps, initial=first, unit="it", disable=not processes.is_first
+    )
+    for step in bar:
+        pending.append({"step": step + 1, **optimizer_step(run, step)})
+        due = _due(run, step + 1)
+        if due.log and processes.is_first:
             loss = _log_steps(run, pending, time.monotonic() - clock)
-            bar.set_postfix(epoch=f"{done / run.steps_per_epoch:.1f}", loss=f"{loss:.4f}")
-        if validates:
-            _validate(run, done)
-        if previews:
-            _preview(run, done)
-        if saves:
-            _save(run, saved, done)
-        if not pending:
+            bar.set_postfix(epoch=f"{(step + 1) / run.steps_per_epoch:.1f}", loss=f"{loss:.4f}")
+            _do(run, due, saved, step + 1)
+        if due.log:
+            pending.clear()
+            processes.wait()
             clock = time.monotonic()
-    _say_what_is_published(run)
+    if processes.is_first:
+        _say_what_is_published(run)
     return run.checkpoints, run.record
+
+
+def _due(run: Run, done: int) -> Due:
+    """All steps are told before what is no step begins, or its time would count as theirs."""
+    settings, last = run.params.train, done == run.num_steps
+    validation = done % (settings.validate_every_steps or run.steps_per_epoch) == 0 or last
+    preview = bool(settings.preview_every_steps) and done % settings.preview_every_steps == 0
+    saves = done % settings.save_every_steps == 0 or last
+    log = done % LOG_EVERY == 0 or done % run.steps_per_epoch == 0 or saves or validation or preview
+    return Due(log, validation, preview, saves)
+
+
+def _do(run: Run, due: Due, saved: SavedState, done: int) -> None:
+    """What is due beside logging. The state comes last: whoever goes on from it finds the rest done."""
+    if due.validation:
+        _validate(run, done)
+    if due.preview:
+        _preview(run, done)
+    if due.save:
+        save(run, saved, done)
 
 
 def _say_what_is_published(run: Run) -> None:
@@ -139,104 +108,6 @@ def _say_what_is_published(run: Run) -> None:
         f"train: published is step {step} of {run.num_steps} (train.publish: {run.params.train.publish}); validation loss "
         f"{best['loss']:.4f} at step {best['step']}, its lowest, and {last['validation_loss']:.4f} at the end"
     )
-
-
-def _start(params: Params, latents_dir: Path, autoencoder: Any, base: Base | None, directory: Path, log: Log) -> Run:
-    device = choose_device(params.train.device)
-    clips = LatentClips(latents_dir, "train")
-    denoiser = build_denoiser(params, clips, latents_dir, base, device)
-    named, settings = denoiser.parameters(), params.train
-    trained_text: TextParts = {}
-    if denoiser.text_encoder is not None:
-        trained_text = {"tokenizer": load_tokenizer(latents_dir), "text_encoder": denoiser.text_encoder}
-    if not denoiser.family.normalises_channels:
-        autoencoder.register_to_config(scaling_factor=clips.info.scaling_factor)
-    return Run(
-        params=params,
-        clips=clips,
-        order=BatchOrder(clips.weights, settings.seed),
-        held_out=HeldOut(params, latents_dir, "validation", settings.validation_clips),
-        accuracy=PromptAccuracy(params),
-        denoiser=denoiser,
-        autoencoder=autoencoder.to(device),
-        trained_text=trained_text,
-        frozen_text=None if trained_text else frozen_text(params, latents_dir),
-        optimizers=Optimizers(
-            named, settings.optimizer, settings.learning_rate, settings.adamw_learning_rate, settings.weight_decay
-        ),
-        ema=EMA(named, settings.ema_decay),
-        checkpoints=Checkpoints(
-            directory / "checkpoints",
-            settings.keep_checkpoints,
-            publish_scheduler(params, base),
-            lora_of=base if settings.mode == "lora" else None,
-        ),
-        directory=directory,
-        log=log,
-        device=device,
-    )
-
-
-def _restore(run: Run, saved: SavedState) -> int:
-    if not (state := saved.latest()):
-        return 0
-    step, tensors, record = state
-    weights = under_prefix("weights", tensors)
-    with torch.no_grad():
-        for name, parameter in run.denoiser.parameters().items():
-            parameter.copy_(weights[name])
-    run.ema.load(under_prefix("ema", tensors))
-    run.optimizers.load_state_tensors(under_prefix("optimizer", tensors))
-    run.record = Record(**record["record"])
-    run.checkpoints.best = record["best"]
-    tqdm.write(f"train: going on after step {step} of {run.num_steps}")
-    return step
-
-
-def _save(run: Run, saved: SavedState, step: int) -> None:
-    tensors = with_prefix("weights", run.denoiser.parameters()) | with_prefix("ema", run.ema.averages)
-    tensors |= with_prefix("optimizer", run.optimizers.state_tensors())
-    saved.save(step, tensors, {"record": vars(run.record), "best": run.checkpoints.best})
-
-
-def _optimizer_step(run: Run, step: int) -> dict[str, Tensor | float]:
-    """One optimizer step over its accumulated batches."""
-    settings = run.params.train
-    loss = sum(_backward(run, micro) for micro in _micro_batches(step, settings.gradient_accumulation_steps))
-    named = run.denoiser.parameters()
-    grad_norm = torch.nn.utils.clip_grad_norm_(named.values(), settings.max_grad_norm)
-    scale = rate_scale(step, run.num_steps, settings.warmup_steps, settings.schedule)
-    run.optimizers.step(scale)
-    run.ema.update(named, step)
-    return {"loss": loss, "learning_rate": settings.learning_rate * scale, "grad_norm": grad_norm}
-
-
-def _micro_batches(step: int, accumulation: int) -> Iterator[int]:
-    yield from range(step * accumulation, (step + 1) * accumulation)
-
-
-def _backward(run: Run, micro: int) -> Tensor:
-    """Forward and backward of one batch; everything random is a function of (seed, ``micro``)."""
-    params, settings = run.params, run.params.train
-    indices = run.order.batch(micro, settings.batch_size)
-    clean, text = run.clips.batch(indices, run.device)
-    random = generator(settings.seed, "step", micro)
-    noise = torch.randn(clean.shape, generator=random).to(run.device)
-    sigma = diffusion.sample_levels(settings.timestep_sampling, len(clean), random).to(run.device)
-    if settings.objective == "flow":
-        sigma = diffusion.shift_levels(sigma, settings.shift)
-    dropped = (torch.rand(len(clean), generator=random) < settings.caption_dropout).to(run.device)
-    long = bool(torch.rand(1, generator=random) < params.model.text_encoder.long_share)
-    text = run.denoiser.text_for(text, run.clips.empty_text, dropped, params.model, long)
-    noisy = diffusion.add_noise(settings.objective, clean, noise, sigma, settings.shift)
-    with autocast(run.device, settings.precision):
-        prediction = run.denoiser.predict(noisy, diffusion.timestep_of(settings.objective, sigma), text)
-    target = diffusion.target(settings.objective, clean, noise, sigma, settings.shift)
-    errors = (prediction.float() - target).square().mean(dim=(1, 2, 3, 4))
-    weight = diffusion.loss_weight(settings.objective, settings.loss_weighting, sigma, settings.shift)
-    loss = (weight * errors).mean() / settings.gradient_accumulation_steps
-    loss.backward()
-    return loss.detach()
 
 
 def _log_steps(run: Run, pending: list[dict], elapsed_s: float) -> float:
@@ -257,36 +128,28 @@ def _log_steps(run: Run, pending: list[dict], elapsed_s: float) -> float:
     if done % run.steps_per_epoch == 0:
         epoch = [row["loss"] for row in run.record.steps[-run.steps_per_epoch :]]
         run.log.metrics(done, {"epoch": done // run.steps_per_epoch, "epoch_loss": sum(epoch) / len(epoch)})
-    pending.clear()
     return run.record.steps[-1]["loss"]
-
-
-def _validation_interval(run: Run) -> int:
-    return run.params.train.validate_every_steps or run.steps_per_epoch
 
 
 def _validate(run: Run, step: int) -> None:
     """Held-out figures of the averaged weights, and a checkpoint of them."""
-    named = run.denoiser.parameters()
-    run.ema.swap(named)
-    measured = run.held_out.losses(run.denoiser, run.autoencoder)
-    measured |= run.accuracy.measure(_sampling_pipeline(run), run.frozen_text)
-    figures = {f"validation_{key}": value for key, value in measured.items()}
-    run.record.validation.append({"step": step, "epoch": round(step / run.steps_per_epoch, 3), **figures})
-    run.checkpoints.add(step, figures, run.denoiser, run.autoencoder, lambda: _text_parts(run))
-    run.ema.swap(named)
+    assert run.held_out is not None and run.accuracy is not None
+    with run.averaged():
+        measured = run.held_out.losses(run.denoiser, run.autoencoder)
+        measured |= run.accuracy.measure(_sampling_pipeline(run), run.frozen_text)
+        figures = {f"validation_{key}": value for key, value in measured.items()}
+        run.record.validation.append({"step": step, "epoch": round(step / run.steps_per_epoch, 3), **figures})
+        run.checkpoints.add(step, figures, run.denoiser, run.autoencoder, lambda: _text_parts(run))
     run.log.metrics(step, figures)
     run.log.checkpoint(step, figures, run.checkpoints.path(step))
 
 
 def _preview(run: Run, step: int) -> None:
-    named = run.denoiser.parameters()
-    run.ema.swap(named)
     prompts = run.params.train.preview_prompts or sorted(set(run.clips.captions))[:PREVIEWS]
-    pipeline, target = _sampling_pipeline(run), run.directory / "previews"
-    for path in write_previews(pipeline, run.frozen_text, prompts, run.params, step, target):
-        run.log.preview(step, path)
-    run.ema.swap(named)
+    with run.averaged():
+        pipeline, target = _sampling_pipeline(run), run.directory / "previews"
+        for path in write_previews(pipeline, run.frozen_text, prompts, run.params, step, target):
+            run.log.preview(step, path)
 
 
 def _sampling_pipeline(run: Run) -> DiffusionPipeline:

@@ -3,17 +3,24 @@
 import math
 from collections import defaultdict
 from collections.abc import Iterable
+from importlib.util import find_spec
 from typing import Literal
 
 import torch
 from jaxtyping import Float
+from schedulefree import AdamWScheduleFree
 from torch import Tensor, nn
 
 from reelmill.compute import has_fast_bf16
+from reelmill.config import OptimizerName
+from reelmill.errors import UserError
 
 # Coefficients of the quintic iteration, Jordan et al. 2024 (Muon), and its number of steps.
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_STEPS = 5
+BETAS = (0.9, 0.99)  # of AdamW in all its forms
+GROUP = "group"  # before the names of state that belongs to an optimizer and to no parameter
+GROUP_STATE = ("k", "weight_sum", "lr_max")  # of schedule-free AdamW: its step, and the weights of its average
 
 
 def orthogonalise(matrices: Float[Tensor, "k m n"], dtype: torch.dtype) -> Float[Tensor, "k m n"]:
@@ -75,7 +82,7 @@ class Optimizers:
     def __init__(
         self,
         named: dict[str, nn.Parameter],
-        kind: Literal["muon", "adamw"],
+        kind: OptimizerName,
         learning_rate: float,
         adamw_learning_rate: float,
         weight_decay: float = 0.0,
@@ -89,9 +96,7 @@ class Optimizers:
         if matrices:
             self.parts.append(Muon(matrices, lr=learning_rate, weight_decay=weight_decay))
         if rest:
-            self.parts.append(
-                torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.99), weight_decay=weight_decay, fused=True)
-            )
+            self.parts.append(_adamw(kind, rest, rate, weight_decay))
         self.base_rates = [part.param_groups[0]["lr"] for part in self.parts]
 
     def step(self, rate_scale: float) -> None:
@@ -104,20 +109,54 @@ class Optimizers:
     def state_tensors(self) -> dict[str, Tensor]:
         """All state as ``{parameter/key: tensor}``."""
         names = {id(p): name for name, p in self.named.items()}
-        return {
+        tensors = {
             f"{names[id(p)]}/{key}": torch.as_tensor(value)
             for part in self.parts
             for p, state in part.state.items()
             for key, value in state.items()
         }
+        for part in self.parts:
+            if isinstance(part, AdamWScheduleFree):
+                group = part.param_groups[0]
+                tensors |= {f"{GROUP}/{key}": torch.tensor(group[key], dtype=torch.float64) for key in GROUP_STATE}
+        return tensors
 
     def load_state_tensors(self, tensors: dict[str, Tensor]) -> None:
         """Restore what `state_tensors` gave."""
         owner = {id(p): part for part in self.parts for p in part.param_groups[0]["params"]}
         for key, tensor in tensors.items():
             name, _, slot = key.rpartition("/")
+            if name == GROUP:
+                value = tensor.item()
+                self.parts[0].param_groups[0][slot] = int(value) if slot == "k" else value
+                continue
             parameter = self.named[name]
-            owner[id(parameter)].state[parameter][slot] = tensor.to(parameter.device)
+            counts = tensor.dtype == torch.int64 and not tensor.ndim  # bitsandbytes counts its steps in an int
+            owner[id(parameter)].state[parameter][slot] = tensor.item() if counts else tensor.to(parameter.device)
+
+
+def require_optimizer(kind: OptimizerName) -> None:
+    """Raise `UserError` when a library that the optimizer needs is not installed."""
+    if kind == "adamw8bit" and find_spec("bitsandbytes") is None:
+        raise UserError(
+            "train.optimizer: adamw8bit: needs bitsandbytes, which is not installed. Install it with `pip install bitsandbytes` "
+            "(Linux, Windows or macOS wheels), or use train.optimizer: adamw."
+        )
+
+
+def _adamw(kind: OptimizerName, parameters: list[Tensor], rate: float, weight_decay: float) -> torch.optim.Optimizer:
+    """AdamW (Loshchilov & Hutter 2019) as torch has it, with moments in 8 bits (Dettmers et al. 2022),
+    or schedule-free (Defazio et al. 2024). The rate, warm-up included, comes from outside for all."""
+    settings = {"lr": rate, "betas": BETAS, "weight_decay": weight_decay}
+    if kind == "adamw8bit":
+        from bitsandbytes.optim import AdamW8bit
+
+        return AdamW8bit(parameters, **settings)
+    if kind == "schedule_free":
+        optimizer = AdamWScheduleFree(parameters, **settings)
+        optimizer.train()
+        return optimizer
+    return torch.optim.AdamW(parameters, **settings, fused=True)
 
 
 def _is_matrix(name: str, parameter: Tensor) -> bool:

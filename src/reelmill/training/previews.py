@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import torch
 from diffusers import DiffusionPipeline
 
 from reelmill.config import Params
@@ -18,12 +17,10 @@ def write_previews(
     step: int,
     directory: Path,
 ) -> list[Path]:
-    """A video for each preview prompt after ``step`` steps; memory is given back afterwards."""
+    """A video for each preview prompt after ``step`` steps."""
     paths = [directory / f"step-{step:06d}-{index}.mp4" for index in range(len(prompts))]
     request = Request.of(call_arguments(params), params.train.precision)
     videos = sample(pipeline, prompts, [params.train.seed] * len(prompts), request, 1, encode)
     for path, frames in zip(paths, videos, strict=True):
         write_video(path, frames, params.sampling.fps)
-    if pipeline.device.type == "cuda":
-        torch.cuda.empty_cache()
     return paths

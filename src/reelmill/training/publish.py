@@ -44,8 +44,11 @@ def publish(checkpoints: Checkpoints, output: Path, params: Params, info: Latent
 
 
 def training_settings(params: Params) -> dict:
-    """The settings that the published weights are made with."""
-    return {**params.model_dump(mode="json", include={"model", "train", "sampling"}), "data": params.data.clip_settings}
+    """The settings that the published weights are made with: not over how many processes the batches were spread."""
+    sections = params.model_dump(
+        mode="json", include={"model", "train", "sampling"}, exclude={"train": {"num_processes"}}
+    )
+    return {**sections, "data": params.data.clip_settings}
 
 
 def _model_card(params: Params, lineage: dict, num_clips: int, scheduler: str) -> str:

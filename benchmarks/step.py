@@ -1,0 +1,196 @@
+"""A training step of ours beside one written the way diffusers' train_cogvideox_lora.py does it: time and peak memory.
+
+Run: python -m benchmarks.step [timed steps, 6 by default]. Same transformer, batch, precision and number of clips. That script
+encodes each batch's captions in the loop, padded to 226 tokens, and holds all latents in memory; ours maps latents that are
+encoded once. Ours stands twice: with the text encoder trained along, which is the default, and with a frozen one as theirs is,
+whose embeddings were encoded once. Each in processes of its own, in turns; medians.
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import torch
+from diffusers import CogVideoXDDIMScheduler
+
+from benchmarks.workspace import ROOT
+from reelmill.compute import autocast, generator
+from reelmill.config import Params, load_params
+from reelmill.data.latents import BatchOrder, LatentClips, LatentsInfo
+from reelmill.data.samples.captions import caption, num_phrasings
+from reelmill.models import autoencoder
+from reelmill.models.cogvideox import build_transformer, rotary_embedding
+from reelmill.models.text import build_text_encoder, fit_tokenizer, token_ids
+from reelmill.training.denoiser import Denoiser
+from reelmill.training.ema import averages_of
+from reelmill.training.optimizers import Optimizers
+from reelmill.training.processes import ALONE
+from reelmill.training.run import Run
+from reelmill.training.step import optimizer_step
+
+ROUNDS, WARM_UP = 2, 2
+VARIANTS = {
+    "as train_cogvideox_lora.py does it": "theirs",
+    "ours, frozen text encoder": "frozen",
+    "ours, text encoder trained along": "trained",
+}
+
+
+class Clips(LatentClips):
+    """Random latents in a mapped file, with captions of the drawn samples."""
+
+    def __init__(self, path: Path, shape: tuple[int, ...], count: int, texts: torch.Tensor, info: LatentsInfo):
+        self.info, self.weights, self.texts = info, torch.ones(count, dtype=torch.float64), texts
+        self.latents = torch.from_file(
+            str(path), shared=True, size=count * torch.Size(shape).numel(), dtype=torch.half
+        ).view(count, *shape)
+        self.empty_text = texts[-1]
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+    def batch(self, indices: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `LatentClips.batch`."""
+        rows = [index % (len(self.texts) - 1) for index in indices]
+        return torch.stack([self.latents[index] for index in indices]).float(), self.texts[rows]
+
+
+def main() -> None:
+    """Print the table; or, given a variant, measure it."""
+    if len(sys.argv) > 2:
+        measure(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))
+        return
+    steps = int(sys.argv[1]) if len(sys.argv) > 1 else 6
+    params = load_params(ROOT / "presets/default.yaml")
+    found: dict[str, list[dict]] = {name: [] for name in VARIANTS}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "latents.f16"
+        torch.randn(params.samples.num_train_clips, *shape_of(params), generator=generator(0)).half().numpy().tofile(
+            path
+        )
+        for _ in range(ROUNDS):
+            for name, variant in VARIANTS.items():
+                found[name].append(child(variant, path, steps))
+    print(
+        f"{params.train.batch_size} clips of {'x'.join(map(str, shape_of(params)))} latents, {steps} steps, {ROUNDS} rounds"
+    )
+    base = median(row["seconds"] for row in found["as train_cogvideox_lora.py does it"])
+    for name, rows in found.items():
+        seconds = median(row["seconds"] for row in rows)
+        peak = max(row["peak_mb"] for row in rows)
+        print(f"  {name:36} {seconds:6.3f} s/step  {base / seconds:5.2f} times as fast  peak {peak:5.0f} MB")
+
+
+def child(variant: str, path: Path, steps: int) -> dict:
+    """One variant in a process of its own, for its peak memory."""
+    command = [sys.executable, "-m", "benchmarks.step", variant, str(path), str(steps)]
+    return json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
+
+
+def measure(variant: str, path: Path, steps: int) -> None:
+    """Time steps; prints seconds a step and the peak memory in MB."""
+    params = load_params(ROOT / "presets/default.yaml")
+    step = theirs(params, path) if variant == "theirs" else ours(params, path, trained=variant == "trained")
+    for number in range(WARM_UP):
+        step(number)
+    times = []
+    for number in range(WARM_UP, WARM_UP + steps):
+        start = time.monotonic()
+        step(number)
+        times.append(time.monotonic() - start)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({"seconds": median(times), "peak_mb": peak}))
+
+
+def shape_of(params: Params) -> tuple[int, int, int, int]:
+    """Latents of a clip, t c h w."""
+    model = autoencoder.build(params.autoencoder, params.data.height_px, params.data.width_px)
+    return autoencoder.latent_shape(model, params.data.num_frames, params.data.height_px, params.data.width_px)
+
+
+def captions(params: Params) -> list[str]:
+    """Of the drawn samples, in all phrasings."""
+    phrasings = range(num_phrasings())
+    samples = params.samples
+    return [
+        caption(s, c, m, p) for s in samples.shapes for c in samples.colors for m in samples.motions for p in phrasings
+    ]
+
+
+def ours(params: Params, path: Path, trained: bool) -> Callable[[int], object]:
+    """`optimizer_step` of a run on the default's shapes."""
+    texts = captions(params)
+    tokenizer = fit_tokenizer(texts, params.encode.vocabulary_size)
+    encoder = build_text_encoder(params.model.text_encoder, len(tokenizer), 0).requires_grad_(trained)
+    ids = token_ids(tokenizer, [*texts, ""], params.model.text_encoder.max_tokens)
+    with torch.no_grad():
+        text = ids.int() if trained else torch.cat([encoder(part)[0].half() for part in ids.split(64)])
+    denoiser = Denoiser(transformer_of(params), encoder, trained)
+    temporal = params.autoencoder.temporal_compression
+    info = LatentsInfo(shape_of(params), 1.0, params.data.num_frames, temporal, "", 0, "", 0, "", "")
+    clips = Clips(path, shape_of(params), params.samples.num_train_clips, text, info)
+    named, settings = denoiser.parameters(), params.train
+    optimizers = Optimizers(named, settings.optimizer, settings.learning_rate, settings.adamw_learning_rate)
+    run = Run(
+        params=params, clips=clips, order=BatchOrder(clips.weights, 0), held_out=None, accuracy=None, denoiser=denoiser,
+        predict=denoiser.predict, processes=ALONE, autoencoder=None, optimizers=optimizers, checkpoints=None,
+        average=averages_of(named, optimizers.parts, settings.ema_decay), directory=Path(), log=None, device=torch.device("cpu"),
+    )  # fmt: skip
+    return lambda number: optimizer_step(run, number)
+
+
+def theirs(params: Params, path: Path) -> Callable[[int], object]:
+    """Latents in memory, captions encoded in the step, v-prediction weighted by 1 / (1 - alpha), AdamW."""
+    count, texts = params.samples.num_train_clips, captions(params)
+    shape = shape_of(params)
+    mapped = torch.from_file(str(path), size=count * torch.Size(shape).numel(), dtype=torch.half).view(count, *shape)
+    latents = [row.float() for row in mapped]
+    tokenizer = fit_tokenizer(texts, params.encode.vocabulary_size)
+    encoder = build_text_encoder(params.model.text_encoder, len(tokenizer), 0).requires_grad_(False)
+    transformer, scheduler = transformer_of(params), CogVideoXDDIMScheduler(prediction_type="v_prediction")
+    optimizer = torch.optim.AdamW(transformer.parameters(), lr=params.train.learning_rate)
+
+    def step(number: int) -> None:
+        indices = torch.randint(count, (params.train.batch_size,)).tolist()
+        clean = torch.stack([latents[index] for index in indices])
+        prompts = [texts[index % len(texts)] for index in indices]
+        ids = token_ids(tokenizer, prompts, params.model.text_encoder.max_tokens)
+        with torch.no_grad():
+            embeddings = encoder(ids)[0]
+        noise, timesteps = torch.randn_like(clean), torch.randint(1000, (len(clean),))
+        noisy = scheduler.add_noise(clean, noise, timesteps)
+        with autocast(clean.device, params.train.precision):
+            prediction = transformer(
+                hidden_states=noisy,
+                encoder_hidden_states=embeddings,
+                timestep=timesteps,
+                image_rotary_emb=rotary_embedding(transformer, noisy),
+                return_dict=False,
+            )[0]
+        predicted = scheduler.get_velocity(prediction.float(), noisy, timesteps)
+        weights = (1 / (1 - scheduler.alphas_cumprod[timesteps])).view(-1, 1, 1, 1, 1)
+        (weights * (predicted - clean) ** 2).mean().backward()
+        torch.nn.utils.clip_grad_norm_(transformer.parameters(), params.train.max_grad_norm)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def transformer_of(params: Params) -> torch.nn.Module:
+    """The default's transformer."""
+    temporal, width = params.autoencoder.temporal_compression, params.model.text_encoder.width
+    return build_transformer(params.model, shape_of(params), params.data.num_frames, temporal, width, 0)
+
+
+if __name__ == "__main__":
+    main()

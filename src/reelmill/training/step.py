@@ -1,0 +1,56 @@
+"""One optimizer step: its batches, their losses and gradients, clipping, rates, the average."""
+
+import torch
+from torch import Tensor
+
+from reelmill import diffusion
+from reelmill.compute import autocast, generator
+from reelmill.training import losses
+from reelmill.training.optimizers import rate_scale
+from reelmill.training.run import Run
+
+
+def optimizer_step(run: Run, step: int) -> dict[str, Tensor | float]:
+    """One optimizer step over its accumulated batches; everything random is a function of (seed, batch number)."""
+    settings = run.params.train
+    accumulation = settings.gradient_accumulation_steps
+    numbers = range(step * accumulation, (step + 1) * accumulation)
+    loss = sum(_backward(run, number, last=number == numbers[-1]) for number in numbers)
+    named = run.denoiser.parameters()
+    grad_norm = torch.nn.utils.clip_grad_norm_(named.values(), settings.max_grad_norm)
+    scale = rate_scale(step, run.num_steps, settings.warmup_steps, settings.schedule)
+    run.optimizers.step(scale)
+    run.average.update(named, step)
+    return {"loss": loss, "learning_rate": settings.learning_rate * scale, "grad_norm": grad_norm}
+
+
+def _backward(run: Run, number: int, last: bool) -> Tensor:
+    """Forward and backward of this process's part of a batch; returns the loss of the whole batch.
+
+    Noise, levels and text length are drawn for the whole batch, whatever the number of processes, so
+    that it changes nothing but the order of sums.
+    """
+    params, settings = run.params, run.params.train
+    indices = run.order.batch(number, settings.batch_size)
+    clean, text = run.clips.batch(indices, run.device)
+    random = generator(settings.seed, "step", number)
+    noise = torch.randn(clean.shape, generator=random).to(run.device)
+    sigma = diffusion.sample_levels(settings.timestep_sampling, len(clean), random).to(run.device)
+    if settings.objective == "flow":
+        sigma = diffusion.shift_levels(sigma, settings.shift)
+    dropped = (torch.rand(len(clean), generator=random) < settings.caption_dropout).to(run.device)
+    long = bool(torch.rand(1, generator=random) < params.model.text_encoder.long_share)
+    text = run.denoiser.text_for(text, run.clips.empty_text, dropped, params.model, long)
+    mine = run.processes.part(len(clean))
+    clean, noise, sigma = clean[mine], noise[mine], sigma[mine]
+    text = {key: rows[mine] for key, rows in text.items()}
+    noisy = diffusion.add_noise(settings.objective, clean, noise, sigma, settings.shift)
+    with run.processes.synchronised(run.predict, last):
+        with autocast(run.device, settings.precision):
+            prediction = run.predict(noisy, diffusion.timestep_of(settings.objective, sigma), text)
+        target = diffusion.target(settings.objective, clean, noise, sigma, settings.shift)
+        errors = losses.per_sample(settings.loss, prediction.float(), target)
+        weight = diffusion.loss_weight(settings.objective, settings.loss_weighting, sigma, settings.shift)
+        loss = (weight * errors).mean() / settings.gradient_accumulation_steps
+        loss.backward()
+    return run.processes.mean(loss.detach())

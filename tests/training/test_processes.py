@@ -1,0 +1,129 @@
+"""Two processes (gloo, on the CPU) train what one trains, go on from its state, and do not wait for ever."""
+
+import csv
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from benchmarks.workspace import environment
+from training.short_run import AUTOENCODER, LATENTS, Heard, Interrupted, params_with
+
+from reelmill.config import load_params
+from reelmill.data.manifest import read_clip
+from reelmill.errors import UserError
+from reelmill.models.pretrained import load_autoencoder
+from reelmill.training import heldout, processes
+from reelmill.training.loop import train
+from reelmill.training.processes import ALONE, Processes, team
+from reelmill.training.publish import training_settings
+
+# The sums of a batch are taken in another order; Muon's iteration makes the most of the last bits.
+TOLERANCE = 1e-4
+TRAIN = """
+def main() -> None:
+    import sys
+    from pathlib import Path
+    from reelmill.config import load_params
+    from reelmill.models.pretrained import load_autoencoder
+    from reelmill.storage import write_csv
+    from reelmill.training.loop import train
+    from reelmill.training.processes import team
+    from reelmill.training.worker import NoLog
+
+    latents_dir, autoencoder_dir, state = map(Path, sys.argv[1:])
+    params = load_params(state / "params.yaml")
+    with team(params, latents_dir, autoencoder_dir, state) as processes:
+        _, record = train(params, latents_dir, load_autoencoder(autoencoder_dir), None, state, NoLog(), processes)
+    write_csv(state / "history.csv", record.steps)
+
+
+if __name__ == "__main__":  # clips are read by processes that import this file too
+    main()
+"""
+SOURCE = Path(__file__).parents[2] / "src"
+
+
+@pytest.fixture
+def state(in_trained, tmp_path) -> Path:
+    """Where two processes are to train, with their settings and a script that does."""
+    params_with(tmp_path, {"train.num_processes": 2, "train.device": "cpu"})
+    (tmp_path / "run.py").write_text(TRAIN)
+    return tmp_path
+
+
+def start_two(state: Path) -> subprocess.Popen:
+    command = [sys.executable, str(state / "run.py"), str(LATENTS), str(AUTOENCODER), str(state)]
+    env = {**environment(Path.cwd()), "PYTHONPATH": os.environ.get("PYTHONPATH", "") + os.pathsep + str(SOURCE)}
+    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def test_two_processes_go_on_with_the_losses_of_one(state, monkeypatch):
+    """Validation, checkpoints and previews fall into their part, and only one of them writes."""
+    monkeypatch.setattr(heldout, "read_clips", lambda clips, data: (read_clip(clip, data) for clip in clips))
+    with pytest.raises(Interrupted):  # one process alone, after 8 of 18 steps
+        train(load_params(), LATENTS, load_autoencoder(AUTOENCODER), None, state, Heard(until=9))
+    output, _ = start_two(state).communicate(timeout=300)
+    assert (state / "history.csv").exists(), output
+    assert "going on after step 8" in output
+    expected, rows = (
+        list(csv.DictReader(path.open())) for path in (Path("results/train/history.csv"), state / "history.csv")
+    )
+    assert [row["step"] for row in rows] == [row["step"] for row in expected]
+    for row, other in zip(rows, expected, strict=True):
+        assert float(row["loss"]) == pytest.approx(float(other["loss"]), rel=TOLERANCE)
+        assert row["learning_rate"] == other["learning_rate"]  # steps are the optimizer's, whatever the processes
+    assert len(list((state / "previews").glob("*.mp4"))) == 2
+
+
+def test_a_process_that_dies_ends_this_one_with_its_number(monkeypatch, capfd):
+    """Where torch does not notice: NCCL would wait for hours."""
+    left = []
+    monkeypatch.setattr(processes, "GRACE_S", 0.0)
+    monkeypatch.setattr(processes.os, "_exit", left.append)
+    others = [subprocess.Popen(["sleep", "60"]), subprocess.Popen(["false"])]
+    try:
+        processes._watch(others, threading.Event())
+    finally:
+        others[0].kill()
+    assert left == [1]
+    assert "process 2 of 3 ended with status 1" in capfd.readouterr().err
+
+
+def test_a_team_that_has_ended_is_watched_no_more(monkeypatch):
+    monkeypatch.setattr(processes.os, "_exit", lambda status: pytest.fail("ended"))
+    ended = threading.Event()
+    ended.set()
+    processes._watch([subprocess.Popen(["false"])], ended)
+
+
+def test_alone_a_batch_is_whole():
+    assert ALONE.is_first
+    assert list(range(8))[ALONE.part(8)] == list(range(8))
+    assert torch.equal(ALONE.mean(torch.tensor(2.0)), torch.tensor(2.0))
+
+
+def test_each_process_takes_an_equal_part():
+    class Two:
+        num_processes = 2
+
+        def __init__(self, index: int):
+            self.process_index = index
+
+    assert [list(range(8))[Processes(Two(index)).part(8)] for index in (0, 1)] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+
+
+def test_state_is_found_whatever_the_number_of_processes(in_trained, tmp_path):
+    one, two = (training_settings(params_with(tmp_path, {"train.num_processes": count})) for count in (1, 2))
+    assert one == two
+
+
+def test_more_processes_than_gpus_are_refused(in_trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    params = params_with(tmp_path, {"train.num_processes": 2, "train.device": "cuda"})
+    with pytest.raises(UserError, match="torch sees 1; nearest: 1"), team(params, LATENTS, AUTOENCODER, tmp_path):
+        pass
