@@ -29,6 +29,7 @@ from reelmill.data.latents import BatchOrder, LatentClips, LatentsInfo
 from reelmill.data.samples.captions import caption, num_phrasings
 from reelmill.models import autoencoder
 from reelmill.models.cogvideox import build_transformer, rotary_embedding
+from reelmill.models.families import FAMILIES
 from reelmill.models.text import build_text_encoder, fit_tokenizer, token_ids
 from reelmill.training.denoiser import Denoiser
 from reelmill.training.ema import averages_of
@@ -53,15 +54,17 @@ class Clips(LatentClips):
         self.latents = torch.from_file(
             str(path), shared=True, size=count * torch.Size(shape).numel(), dtype=torch.half
         ).view(count, *shape)
-        self.empty_text = texts[-1]
+        self.empty_text = {"text": texts[-1]}
 
     def __len__(self) -> int:
         return len(self.weights)
 
-    def batch(self, indices: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    def batch(
+        self, indices: list[int], device: torch.device | str = "cpu"
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """See `LatentClips.batch`."""
         rows = [index % (len(self.texts) - 1) for index in indices]
-        return torch.stack([self.latents[index] for index in indices]).float(), self.texts[rows]
+        return torch.stack([self.latents[index] for index in indices]).float(), {"text": self.texts[rows]}
 
 
 def main() -> None:
@@ -114,7 +117,9 @@ def measure(variant: str, path: Path, steps: int) -> None:
 def shape_of(params: Params) -> tuple[int, int, int, int]:
     """Latents of a clip, t c h w."""
     model = autoencoder.build(params.autoencoder, params.data.height_px, params.data.width_px)
-    return autoencoder.latent_shape(model, params.data.num_frames, params.data.height_px, params.data.width_px)
+    return FAMILIES["cogvideox"].latent_shape(
+        model, params.data.num_frames, params.data.height_px, params.data.width_px
+    )
 
 
 def captions(params: Params) -> list[str]:
@@ -134,15 +139,15 @@ def ours(params: Params, path: Path, trained: bool) -> Callable[[int], object]:
     ids = token_ids(tokenizer, [*texts, ""], params.model.text_encoder.max_tokens)
     with torch.no_grad():
         text = ids.int() if trained else torch.cat([encoder(part)[0].half() for part in ids.split(64)])
-    denoiser = Denoiser(transformer_of(params), encoder, trained)
+    denoiser = Denoiser(FAMILIES["cogvideox"], transformer_of(params), encoder if trained else None)
     temporal = params.autoencoder.temporal_compression
-    info = LatentsInfo(shape_of(params), 1.0, params.data.num_frames, temporal, "", 0, "", 0, "", "")
+    info = LatentsInfo(shape_of(params), 1.0, params.data.num_frames, temporal, "cogvideox", "", "", 0, "", "")
     clips = Clips(path, shape_of(params), params.samples.num_train_clips, text, info)
     named, settings = denoiser.parameters(), params.train
     optimizers = Optimizers(named, settings.optimizer, settings.learning_rate, settings.adamw_learning_rate)
     run = Run(
         params=params, clips=clips, order=BatchOrder(clips.weights, 0), held_out=None, accuracy=None, denoiser=denoiser,
-        predict=denoiser.predict, processes=ALONE, autoencoder=None, optimizers=optimizers, checkpoints=None,
+        predict=denoiser.predict, processes=ALONE, autoencoder=None, trained_text={}, frozen_text=None, optimizers=optimizers, checkpoints=None,
         average=averages_of(named, optimizers.parts, settings.ema_decay), directory=Path(), log=None, device=torch.device("cpu"),
     )  # fmt: skip
     return lambda number: optimizer_step(run, number)

@@ -9,6 +9,7 @@ from diffusers import CogVideoXTransformer3DModel
 from test_settings_are_read import leaves
 from training.short_run import AUTOENCODER, LATENTS, Heard, Interrupted, first_steps, params_with
 
+from reelmill import diffusion
 from reelmill.compute import choose_device
 from reelmill.config import Model, Train, load_params
 from reelmill.data.manifest import read_clip
@@ -161,7 +162,7 @@ def test_compile_compiles_the_transformer(in_trained, tmp_path, monkeypatch):
 
 
 def test_publish_chooses_the_checkpoint(in_trained, tmp_path):
-    checkpoints = Checkpoints(tmp_path, 2, None, load_params())
+    checkpoints = Checkpoints(tmp_path, 2, diffusion.scheduler("flow", "unipc"), None)
     for step in (1, 2):
         write_json(checkpoints.path(step) / "figures.json", {"step": step})
     checkpoints.best = {"step": 1, "loss": 0.5}
