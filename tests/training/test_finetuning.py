@@ -16,7 +16,7 @@ from reelmill.models.source import weights_digest
 from reelmill.storage import hash_path
 
 PIPELINE = Path("models/pipeline")
-RATE = {"train__learning_rate": 0.05}  # so that six steps are seen
+RATE = {"train__learning_rate": 0.1}  # so that six steps are seen
 
 
 @pytest.fixture(scope="module", params=["cogvideox", "wan", "hunyuan_video"])
