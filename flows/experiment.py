@@ -42,7 +42,7 @@ def experiment(name: str, checkout: str = ".") -> list[dict]:
     done = finish(root, trials, parent.run_id)
     rows = ranked(done, asked.metrics[0])
     best = next((row for row in rows if row["result"] == "finished"), None)
-    sweeps.close_sweep(params, parent.run_id, rows, best)
+    sweeps.close_sweep(params, parent.run_id, rows, best, asked.metrics[0])
     failed = [
         f"{variant}: {trial.result}" for (variant, _), trial in zip(named, done, strict=True) if not trial.figures
     ]

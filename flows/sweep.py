@@ -70,7 +70,7 @@ def sweep(
     log("%d trials, %s", len(trials), parent.link)
     rows = ranked(finish(root, trials, parent.run_id), objective)
     best = next((row for row in rows if row["result"] == "finished"), None)
-    sweeps.close_sweep(params, parent.run_id, rows, best)
+    sweeps.close_sweep(params, parent.run_id, rows, best, objective)
     create_table_artifact(rows, key="trials", description=f"by {objective}")
     if best is None:
         raise UserError("sweep: every trial failed: " + "; ".join(f"{row['trial']}: {row['result']}" for row in rows))

@@ -140,7 +140,7 @@ def write_results(directory: Path, experiment: Experiment, rows: Sequence[dict],
     lines = [f"# {experiment.question}", "", "Mean over seeds and 95 % Student interval of it.", ""]
     for number, metric in enumerate(metrics):
         of_metric = [row for row in rows if row["metric"] == metric]
-        write_text(directory / f"results-{number}.svg", _plot(metric, of_metric))
+        write_text(directory / f"results-{number}.svg", dot_plot(metric, of_metric))
         lines += [f"## {metric}", "", "| variant | trials | mean | interval |", "|---|---|---|---|"]
         lines += [f"| {row['variant']} | {row['trials']} | {row['mean']:.4g} | {_interval(row)} |" for row in of_metric]
         lines += ["", f"![{metric}](results-{number}.svg)", ""]
@@ -152,8 +152,8 @@ def _interval(row: Mapping) -> str:
     return "one seed" if row["low"] is None else f"{row['low']:.4g} to {row['high']:.4g}"
 
 
-def _plot(metric: str, rows: Sequence[dict]) -> str:
-    """Means as dots and intervals as bars, a line a variant (SVG)."""
+def dot_plot(metric: str, rows: Sequence[Mapping]) -> str:
+    """Means as dots and intervals, where a row has one, as bars; a line a variant (SVG)."""
     ends = [value for row in rows for value in (row["low"], row["high"], row["mean"]) if value is not None]
     low, high = min(ends), max(ends)
     span = (high - low) or 1.0

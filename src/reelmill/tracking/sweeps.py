@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reelmill.config import Params
-from reelmill.storage import write_csv
+from reelmill.experiments import dot_plot
+from reelmill.storage import write_csv, write_text
 from reelmill.tracking.lineage import stage_metrics
 from reelmill.tracking.results import ensure_logged
 from reelmill.tracking.runs import find_runs, log_files, log_params, log_points
@@ -49,15 +50,26 @@ def log_trial(
     return {name: value for stage in STAGES for name, value in stage_metrics(stage, workspace).items()}
 
 
-def close_sweep(params: Params, run_id: str, rows: Sequence[dict], best: Mapping | None) -> None:
-    """The table of trials on the parent run, the best one named; FAILED when there is none."""
+def close_sweep(params: Params, run_id: str, rows: Sequence[dict], best: Mapping | None, objective: str) -> None:
+    """The table of trials and a plot of their objective on the parent run, the best one named; FAILED when there is none."""
     store = connect(params.tracking.experiment)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "trials.csv"
-        write_csv(path, list(rows))
-        log_files(store, run_id, {"trials.csv": path})
+        table, plot = Path(folder) / "trials.csv", Path(folder) / "trials.svg"
+        write_csv(table, list(rows))
+        files = {"trials.csv": table}
+        if dots := [_dot(row, objective) for row in rows if row[objective] is not None]:
+            write_text(plot, dot_plot(objective, dots))
+            files["trials.svg"] = plot
+        log_files(store, run_id, files)
     if best is not None:
         store.client.set_tag(run_id, "reelmill.best_trial", best["trial"])
         points = [(name, 0, value) for name, value in best.items() if isinstance(value, float)]
         log_points(store, run_id, [(f"best/{name.lstrip('-')}", step, value) for name, step, value in points], 0)
     store.client.set_terminated(run_id, "FINISHED" if best is not None else "FAILED")
+
+
+def _dot(row: Mapping, objective: str) -> dict:
+    changed = [
+        f"{key.rpartition('.')[2]} {value}" for key, value in row.items() if key not in ("trial", "result", objective)
+    ]
+    return {"variant": ", ".join(changed), "mean": row[objective], "low": None, "high": None}
