@@ -9,10 +9,10 @@ from pathlib import Path
 
 from prefect import flow, get_run_logger
 
-from flows.sweep import Trial, finish, ranked, task_runner
+from flows.sweep import Trial, common_ground, finish, ranked, task_runner
 from reelmill.config import load_params
 from reelmill.errors import UserError
-from reelmill.experiments import FOLDER, load_experiment, summarise, write_results
+from reelmill.experiments import FOLDER, folder_of, load_experiment, summarise, write_results
 from reelmill.settings import read, section_of
 from reelmill.storage import hash_value
 from reelmill.tracking import sweeps
@@ -30,14 +30,17 @@ def experiment(name: str, checkout: str = ".") -> list[dict]:
         The rows of results.csv.
     """
     root, log = Path(checkout).resolve(), get_run_logger().info
-    directory = root / FOLDER / name
+    directory = folder_of(name, root / FOLDER)
     asked = load_experiment(directory)
     named = asked.trials()
-    for key in {key for _, changes in named for key in changes}:
+    varied = {key for _, changes in named for key in changes}
+    for key in varied:
         section_of(read(root / "params.yaml"), key)
     params = load_params(root / "params.yaml")
     trials = [Trial(hash_value(changes)[:8], changes) for _, changes in named]
-    parent = sweeps.open_sweep(params, hash_value([name, named])[:12], asked.grid)
+    parent = sweeps.open_sweep(
+        params, hash_value([name, named, common_ground(params, sorted(varied))])[:12], asked.grid
+    )
     log("%d trials, %s", len(trials), parent.link)
     done = finish(root, trials, parent.run_id)
     rows = ranked(done, asked.metrics[0])

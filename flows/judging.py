@@ -8,7 +8,7 @@ from flows.pipeline import require_success, run_stage
 from reelmill.config import Params
 from reelmill.errors import UserError
 from reelmill.settings import change
-from reelmill.storage import remove
+from reelmill.storage import read_json, remove
 from reelmill.tracking import registry
 from reelmill.tracking.registry import Version
 
@@ -54,6 +54,7 @@ def _workspace(params: Params, champion: Version) -> Path:
     change(
         workspace / "params.yaml",
         {
+            "model.family": read_json(workspace / _GIVEN / "reelmill.json").get("family", params.model.family),
             # The sampler belongs to the evaluation set's settings; one of a source's own needs the source.
             "model.source": _GIVEN if params.sampling.scheduler == "source" else None,
             "train.mode": "full",

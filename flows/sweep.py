@@ -9,7 +9,7 @@ import fcntl
 import itertools
 import random
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +19,15 @@ from prefect.artifacts import create_table_artifact
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from ruamel.yaml import YAML
 
+from flows import data
 from flows.isolated import make_workspace
 from flows.pipeline import STAGES, require_success, run, run_stage
-from reelmill.config import load_params
+from reelmill.config import Params, load_params
 from reelmill.errors import UserError
 from reelmill.settings import change, read, section_of
 from reelmill.storage import hash_value, read_json, write_json
 from reelmill.tracking import sweeps
+from reelmill.workspace import code_hash
 
 ROOT = Path(".reelmill/sweeps")
 SHARED = ("make-samples", "validate-data", "fit-autoencoder", "encode")  # most trials differ after them only
@@ -66,7 +68,7 @@ def sweep(
     trials = plan(grid, samples, seed)
     for key in grid:  # a key that there is none of stops all before anything runs; values are judged trial by trial
         section_of(read(root / "params.yaml"), key)
-    parent = sweeps.open_sweep(params, hash_value([grid, samples, seed])[:12], grid)
+    parent = sweeps.open_sweep(params, hash_value([grid, samples, seed, common_ground(params, grid)])[:12], grid)
     log("%d trials, %s", len(trials), parent.link)
     rows = ranked(finish(root, trials, parent.run_id), objective)
     best = next((row for row in rows if row["result"] == "finished"), None)
@@ -89,6 +91,14 @@ def plan(grid: Mapping[str, Sequence], samples: int | None, seed: int) -> list[T
     if samples is not None and samples < len(combinations):
         combinations = random.Random(seed).sample(combinations, samples)
     return [Trial(hash_value(changes)[:8], changes) for changes in combinations]
+
+
+def common_ground(params: Params, varied: Iterable[str]) -> str:
+    """Hash of what trials share beside the ``varied`` keys: settings, clips and code. Trials on other ground are other trials."""
+    settings = params.model_dump(mode="json", exclude={"tracking", "promotion", "retrain"})
+    for key in varied:
+        section_of(settings, key)[key.rpartition(".")[2]] = None
+    return hash_value([settings, data.fingerprint() if params.data.source != "samples" else "", code_hash()])
 
 
 def finish(root: Path, trials: Sequence[Trial], parent: str) -> list[Trial]:

@@ -37,7 +37,7 @@ def main() -> None:
         {
             "settings": training_settings(params),
             "compute": params.compute.model_dump(),
-            "card": [params.data.source, params.data.license, params.autoencoder.source],
+            "card": [params.data.source, params.data.license, params.autoencoder.source, params.autoencoder.subfolder],
             "base": base.transformer_hash if base else None,
             "tiling": params.autoencoder.tiling,
             "latents": hash_path(LATENTS),
@@ -47,7 +47,7 @@ def main() -> None:
     with TrainingLog(params, run_key=state.name) as log:
         with team(params, LATENTS, AUTOENCODER, state) as processes:
             checkpoints, record = train(params, LATENTS, autoencoder, base, state, log, processes)
-        figures = publish(checkpoints, OUTPUT, params, read_info(LATENTS), len(LatentClips(LATENTS, "train")))
+        figures = publish(checkpoints, OUTPUT, params, read_info(LATENTS), LatentClips(LATENTS, "train").num_recorded)
         write_csv(RESULTS / "history.csv", record.steps)
         write_csv(RESULTS / "validation.csv", record.validation)
         with atomic_path(RESULTS / "previews") as temporary:

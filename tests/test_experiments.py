@@ -5,7 +5,7 @@ import yaml
 
 from reelmill.config import load_params
 from reelmill.errors import UserError
-from reelmill.experiments import Experiment, load_experiment, new_experiment, summarise, write_results
+from reelmill.experiments import Experiment, folder_of, load_experiment, new_experiment, summarise, write_results
 from reelmill.settings import change
 
 ROOT = Path(__file__).parent.parent
@@ -76,3 +76,22 @@ def test_broken_experiment_names_file_and_key(tmp_path):
     (tmp_path / "experiment.yaml").write_text(yaml.safe_dump({"question": "?", "seeds": []}))
     with pytest.raises(UserError, match=r"(?s)experiment.yaml: .*grid"):
         load_experiment(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"seeds": [0, 0]}, "each once"),
+        ({"settings": {"train.seed": 3}}, "leave it out"),
+        ({"grid": {"train.seed": [1, 2]}}, "leave it out"),
+    ],
+)
+def test_seeds_are_neither_repeated_nor_set_twice(tmp_path, change, text):
+    (tmp_path / "experiment.yaml").write_text(yaml.safe_dump(ASKED.model_dump() | change))
+    with pytest.raises(UserError, match=text):
+        load_experiment(tmp_path)
+
+
+def test_a_name_that_leaves_the_folder_is_refused():
+    with pytest.raises(UserError, match="expected letters"):
+        folder_of("../elsewhere")

@@ -76,7 +76,7 @@ def predicted_clean(
 
 
 def loss_weight(objective: Objective, weighting: LossWeighting, sigma: Levels, shift: float = 1.0) -> Levels:
-    """Weight of each sample's loss.
+    """Weight of each sample's loss; ``sigma`` are the levels as `sample_levels` draws them, before any `shift_levels`.
 
     ``min_snr``, for v-prediction: min(snr, 5) / (snr + 1), Hang et al. 2023, sec. 3.4.
     ``logit_normal``, for uniform levels: the density of `sample_levels`' logit-normal, Esser et al.

@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from scipy.stats import t as student
 
 from reelmill.errors import UserError
@@ -37,6 +37,14 @@ class Experiment(BaseModel):
     grid: dict[str, list] = Field(min_length=1)
     seeds: list[int] = Field(min_length=1)
     metrics: list[str] = Field(min_length=1)  # the first one answers; lower is better, with - before it higher
+
+    @model_validator(mode="after")
+    def _seeds_are_seeds(self):
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(f"seeds: each once, or a trial counts twice; got {self.seeds}")
+        if SEED in self.settings or any(SEED in [key.strip() for key in keys.split(",")] for keys in self.grid):
+            raise ValueError(f"{SEED}: is what `seeds` varies: leave it out of settings and grid")
+        return self
 
     def variants(self) -> dict[str, dict[str, object]]:
         """Each combination of the grid by its name, with its settings."""
@@ -67,15 +75,20 @@ def _assign(keys: str, value: object) -> dict[str, object]:
     return dict(zip(names, value, strict=True))
 
 
+def folder_of(name: str, root: Path = FOLDER) -> Path:
+    """An experiment's folder. Raises `UserError` for what is no folder's name."""
+    if not re.fullmatch(r"[\w.-]+", name) or name.startswith("."):
+        raise UserError(f"experiment {name!r}: expected letters, digits, - and _, such as attention-heads")
+    return root / name
+
+
 def new_experiment(name: str, root: Path = FOLDER) -> Path:
     """Copy the template to a folder of that name.
 
     Raises:
         UserError: for a name that is taken or no folder's name.
     """
-    target = root / name
-    if not re.fullmatch(r"[\w.-]+", name) or name.startswith("."):
-        raise UserError(f"experiment {name!r}: expected letters, digits, - and _, such as attention-heads")
+    target = folder_of(name, root)
     if target.exists():
         raise UserError(f"{target}: is there already. Choose another name, or remove it.")
     if not (root / TEMPLATE).is_dir():

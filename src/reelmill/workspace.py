@@ -66,6 +66,11 @@ def outcome_path(stage: str) -> Path:
     return Path(".reelmill/outcomes") / f"{stage}.json"
 
 
+def note_failed(stage: str, error: str) -> None:
+    """Say that a stage has failed, for what ends its process without a word."""
+    write_json(outcome_path(stage), {"status": "failed", "error": error, "pid": os.getpid()})
+
+
 @contextmanager
 def _outcome(stage: str) -> Iterator[None]:
     """Write how the block ends; within the stage's locks, so that one which was refused writes over no other's."""

@@ -56,11 +56,13 @@ def test_judge_sees_the_opposite_motion_in_the_changed_frames(words, change, opp
         (mirrored, "he left the house", None),
         (mirrored, "turn right at the corner", None),
         (mirrored, "a street sign", None),
+        (mirrored, "a wheel rotating counter-clockwise", None),
         (upside_down, "a man walks to the left", None),
         (upside_down, "a ball moves upwards", "a ball moves downwards"),
         (upside_down, "a leaf falls", None),
         (backwards, "a man walks to the left", None),
         (backwards, "a dog sleeps", None),
+        (backwards, "a circle expanding and shrinking", None),
         (backwards, "a red circle jumps, moving to the left", None),
     ],
 )

@@ -8,10 +8,16 @@ from flows import start
 from flows.pipeline import STAGES
 
 from reelmill.config import load_params
+from reelmill.errors import UserError
 from reelmill.settings import change
 from reelmill.tracking.registry import Version
 
 CHAMPION = Version("reelmill", "3", "abcdef0123456789" * 4, "run")
+
+
+def _fetch(_params, _version, target, file: str = "model_index.json") -> None:
+    target.mkdir(parents=True)
+    (target / file).write_text("{}")
 
 
 @pytest.fixture
@@ -20,7 +26,7 @@ def settings(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copy(ROOT / "presets/default.yaml", tmp_path / "params.yaml")
     change(tmp_path / "params.yaml", {"retrain.start": "champion"})
-    monkeypatch.setattr(start.registry, "fetch", lambda _params, _version, target: target.mkdir(parents=True))
+    monkeypatch.setattr(start.registry, "fetch", _fetch)
     monkeypatch.setattr(start, "first_changed", lambda: 1)
     return load_params()
 
@@ -42,3 +48,27 @@ def test_without_a_champion_or_from_scratch_the_settings_stay(settings):
 def test_a_night_without_change_stays_one(settings, monkeypatch):
     monkeypatch.setattr(start, "first_changed", lambda: len(STAGES))
     assert start.start_settings(settings, CHAMPION) == settings
+
+
+def test_settings_after_the_training_move_on_to_no_newer_champion(settings, monkeypatch):
+    monkeypatch.setattr(start, "first_changed", lambda: STAGES.index("generate"))
+    assert start.start_settings(settings, CHAMPION) == settings
+
+
+def test_scratch_takes_the_champion_out_again(settings):
+    start.start_settings(settings, CHAMPION)
+    change(start.SETTINGS, {"retrain.start": "scratch"})
+    assert start.start_settings(load_params(), CHAMPION).model.source is None
+    assert load_params().model.source is None
+
+
+def test_a_source_of_the_users_own_gives_way_with_its_subfolder(settings):
+    change(start.SETTINGS, {"autoencoder.source": "somewhere", "autoencoder.subfolder": "vae"})
+    assert start.start_settings(load_params(), CHAMPION).autoencoder.subfolder is None
+
+
+def test_a_lora_is_no_start(settings, monkeypatch):
+    monkeypatch.setattr(start.registry, "fetch", lambda *arguments: _fetch(*arguments, file="base.json"))
+    with pytest.raises(UserError, match="is a LoRA"):
+        start.start_settings(settings, CHAMPION)
+    assert load_params() == settings

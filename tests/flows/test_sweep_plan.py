@@ -1,6 +1,8 @@
 import pytest
-from flows.sweep import Trial, changes_of, parse_grid, plan, ranked
+from benchmarks.workspace import ROOT
+from flows.sweep import Trial, changes_of, common_ground, parse_grid, plan, ranked
 
+from reelmill.config import load_params
 from reelmill.errors import UserError
 
 
@@ -49,3 +51,13 @@ def test_best_is_first_and_failures_are_last():
 def test_unknown_objective_names_those_there_are():
     with pytest.raises(UserError, match="no such metric; those there are: loss"):
         ranked([Trial("y", {}, "finished", {"loss": 3.0})], "los")
+
+
+def test_trials_on_other_settings_are_other_trials():
+    params = load_params(ROOT / "presets/default.yaml")
+
+    def ground(**train: object) -> str:
+        changed = params.model_copy(update={"train": params.train.model_copy(update=train)})
+        return common_ground(changed, ["train.seed"])
+
+    assert ground() == ground(seed=7) != ground(epochs=7)

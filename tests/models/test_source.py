@@ -51,6 +51,15 @@ def test_hub_id_is_downloaded_in_the_parts_that_are_needed(monkeypatch, wan):
     assert "text_encoder/*" not in patterns
 
 
+def test_hub_id_of_one_part_is_downloaded_whole(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(
+        sources, "snapshot_download", lambda _, allow_patterns, **__: asked.append(allow_patterns) or str(tmp_path)
+    )
+    assert sources.resolve("owner/encoder", "model.text_encoder.source", ["text_encoder"]) == tmp_path
+    assert "*.safetensors" in asked[1]
+
+
 def test_path_that_is_not_there_is_named(tmp_path):
     with pytest.raises(UserError, match=r"model.source: /no/such/place: no such directory, and no hub id"):
         open_source("/no/such/place", FAMILIES["wan"])

@@ -171,9 +171,14 @@ def _swapped(caption: str, pairs: Iterable[tuple[str, str]], forbidden: str | No
     Without ``forbidden`` only words of `_STILL` may be left.
     """
     opposite = {a: b for pair in pairs for a, b in (pair, pair[::-1])}
-    pattern = re.compile(rf"\b({'|'.join(sorted(map(re.escape, opposite), key=len, reverse=True))})\b", re.I)
+    words = "|".join(sorted(map(re.escape, opposite), key=len, reverse=True))
+    pattern = re.compile(
+        rf"(?<![\w-])({words})(?![\w-])", re.I
+    )  # no part of a word: "counter-clockwise" is not "clockwise"
     rest = pattern.sub(" ", caption)
     if forbidden is None:
+        if len(pattern.findall(caption)) > 1:  # two motions also change their order
+            return None
         if not set(re.findall(r"\w+", rest.lower())) <= _STILL:
             return None
     elif re.search(forbidden, rest, re.I):

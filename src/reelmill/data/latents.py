@@ -64,6 +64,12 @@ class LatentClips:
     def __len__(self) -> int:
         return len(self._places)
 
+    @property
+    def num_recorded(self) -> int:
+        """How many of them are clips of the manifest, and not changed versions of one (``<clip>#<number>``)."""
+        ids = set(self.clip_ids)
+        return sum(clip_id.rpartition("#")[0] not in ids for clip_id in ids)
+
     def batch(
         self, indices: list[int], device: torch.device | str = "cpu"
     ) -> tuple[Float[Tensor, "b t c h w"], dict[str, Tensor]]:

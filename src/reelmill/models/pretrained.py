@@ -68,7 +68,11 @@ def load_pipeline(
         )
     directory = resolve(str(path), str(path), PARTS)
     family = named_by(read_index(directory, str(path)), str(path))
-    is_lora = (path / LORA_WEIGHTS).is_file()
+    is_lora = (path / BASE).is_file()
+    if is_lora and not (path / LORA_WEIGHTS).is_file():
+        raise UserError(
+            f"{path}: a LoRA without its {LORA_WEIGHTS}. Restore it with `dvc checkout {path}`, or train it again with `dvc repro -f train`."
+        )
     frozen = weights_dtype(torch.device(device), precision) if is_lora else torch.float32
     dtypes = {"default": frozen, "vae": torch.float32}  # training decodes with it so, and bf16 shows in the picture
     try:
@@ -106,6 +110,10 @@ def check_base(path: Path, directory: Path) -> None:
 
 def open_source(source: str, family: Family, parts: tuple[str, ...] = ("transformer", "scheduler")) -> Path:
     """The directory of a pretrained pipeline of ``family``. Raises `UserError` when it is none, or cannot be trained."""
+    if (Path(source) / BASE).is_file():
+        raise UserError(
+            f"model.source: {source}: a LoRA, and training does not go on from one. Name the pipeline that it was trained on: {read_json(Path(source) / BASE)['source']}."
+        )
     directory = resolve(source, "model.source", parts)
     check_source(directory, family)
     return directory

@@ -21,7 +21,8 @@ from reelmill.storage import hash_bytes, hash_path, read_json
 
 INDEX = "model_index.json"
 BASE = "base.json"  # in a LoRA's directory: which pipeline it belongs to
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+_ONE_PART = ("*.safetensors", "*.json", "*.model", "*.txt")
 
 
 def resolve(source: str, key: str, parts: Sequence[str]) -> Path:
@@ -41,7 +42,9 @@ def resolve(source: str, key: str, parts: Sequence[str]) -> Path:
             raise UserError(
                 f"{key}: {source}: no such directory, and no hub id (owner/name). Correct the path; relative ones start at the repository's root."
             )
-        directory = _download(source, key, parts)
+        directory = _download(source, key, [INDEX, BASE, "config.json", *(f"{part}/*" for part in parts)])
+        if not any((directory / name).is_file() for name in (INDEX, BASE)):  # an encoder or autoencoder by itself
+            directory = _download(source, key, _ONE_PART)
     if (directory / BASE).is_file():
         return resolve(read_json(directory / BASE)["source"], f"{directory / BASE}: source", parts)
     for part in parts:
@@ -50,11 +53,12 @@ def resolve(source: str, key: str, parts: Sequence[str]) -> Path:
     return directory
 
 
-def _download(source: str, key: str, parts: Sequence[str]) -> Path:
+def _download(source: str, key: str, patterns: Sequence[str]) -> Path:
     page = f"https://huggingface.co/{source}"
-    wanted = [INDEX, BASE, "config.json", *(f"{part}/*" for part in parts)]
     try:
-        return Path(snapshot_download(source, allow_patterns=wanted, ignore_patterns=["*.bin", "*.pt", "*.ckpt"]))
+        return Path(
+            snapshot_download(source, allow_patterns=list(patterns), ignore_patterns=["*.bin", "*.pt", "*.ckpt"])
+        )
     except GatedRepoError:
         raise UserError(
             f"{key}: {source}: its licence must be accepted before it can be downloaded. Accept it at {page}, "

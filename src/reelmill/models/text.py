@@ -4,13 +4,11 @@ from collections.abc import Iterable
 
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from torch import nn
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
 from reelmill.compute import seed_all
 from reelmill.config import TextEncoder
 from reelmill.errors import UserError
-from reelmill.storage import hash_bytes
 
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 PAD_ID, END_ID = 0, 1  # in a fitted tokenizer
@@ -74,14 +72,6 @@ def build_text_encoder(settings: TextEncoder, vocabulary_size: int, seed: int) -
                     distance = 1 + head // 2
                     parameter[distance if head % 2 == 0 else half + distance, head] = HEAD_SPAN
     return model
-
-
-def weights_hash(encoders: Iterable[nn.Module]) -> str:
-    """SHA-256 of encoders' weights: embeddings belong to the encoders that made them, wherever they came from."""
-    parts = [part for encoder in encoders for part in sorted(encoder.named_parameters())]
-    return hash_bytes(
-        *(part for name, p in parts for part in (name.encode(), p.detach().cpu().float().numpy().tobytes()))
-    )
 
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, captions: list[str], length: int) -> torch.Tensor:

@@ -17,7 +17,7 @@ from reelmill.storage import hash_bytes, hash_path, hash_value, read_json
 MANIFEST = "data/manifest.parquet"
 PIPELINE = "models/pipeline"
 EARLIER_STAGES = ("make-samples", "validate-data", "fit-autoencoder", "encode")
-TRAINING_SECTIONS = ("samples", "data", "autoencoder", "encode", "model", "train")
+TRAINING_SECTIONS = ("samples", "data", "autoencoder", "augment", "encode", "model", "train")
 VIDEO_SECTIONS = ("sampling", "generate")
 # A stage's history files: what their columns become. Rows with a `step` column, one row a step.
 HISTORIES = {

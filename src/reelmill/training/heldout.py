@@ -115,7 +115,8 @@ def _mean_error(errors: Iterable[float]) -> float:
 
 def test_losses(pipeline_dir: Path, latents_dir: Path, params: Params) -> tuple[dict[str, float], list[dict]]:
     """The held-out figures of a saved pipeline on the test clips, and single clips' errors at level 0.8."""
-    pipeline = load_pipeline(pipeline_dir, choose_device(params.evaluate.device), tiling=params.autoencoder.tiling)
+    device = choose_device(params.evaluate.device)
+    pipeline = load_pipeline(pipeline_dir, device, params.train.precision, params.autoencoder.tiling)
     encoder = pipeline.text_encoder.eval() if read_info(latents_dir).text == "tokens" else None
     denoiser = Denoiser(family_of(pipeline), pipeline.transformer.eval(), encoder)
     # A champion of another objective is measured by its own.

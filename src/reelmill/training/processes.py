@@ -27,6 +27,7 @@ from reelmill.config import Params, Train
 from reelmill.errors import UserError
 from reelmill.models.family import Text
 from reelmill.training.denoiser import Denoiser
+from reelmill.workspace import note_failed
 
 PATIENCE = timedelta(hours=12)  # how long the others wait for a validation; a dead process is noticed otherwise
 GRACE_S = 3.0  # for torch to notice that another process has gone
@@ -184,5 +185,6 @@ def _watch(others: Sequence[subprocess.Popen], ended: threading.Event) -> None:
         if fault := _fault(others):
             if not ended.wait(2 * GRACE_S):
                 print(fault, file=sys.stderr, flush=True)
+                note_failed("train", fault)  # or it would be taken for killed, and started again
                 os._exit(1)
             return

@@ -31,6 +31,7 @@ def publish(checkpoints: Checkpoints, output: Path, params: Params, info: Latent
             "autoencoder_hash": info.autoencoder_hash,
             "training_clips": num_clips,
             "figures": figures,
+            "family": params.model.family,
             "objective": params.train.objective,
             "shift": params.train.shift,
             "fps": params.sampling.fps,
@@ -46,7 +47,7 @@ def publish(checkpoints: Checkpoints, output: Path, params: Params, info: Latent
 def training_settings(params: Params) -> dict:
     """The settings that the published weights are made with: not over how many processes the batches were spread."""
     sections = params.model_dump(
-        mode="json", include={"model", "train", "sampling"}, exclude={"train": {"num_processes"}}
+        mode="json", include={"augment", "model", "train", "sampling"}, exclude={"train": {"num_processes"}}
     )
     return {**sections, "data": params.data.clip_settings}
 

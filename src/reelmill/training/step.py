@@ -35,14 +35,13 @@ def _backward(run: Run, number: int, last: bool) -> Tensor:
     clean, text = run.clips.batch(indices, run.device)
     random = generator(settings.seed, "step", number)
     noise = torch.randn(clean.shape, generator=random).to(run.device)
-    sigma = diffusion.sample_levels(settings.timestep_sampling, len(clean), random).to(run.device)
-    if settings.objective == "flow":
-        sigma = diffusion.shift_levels(sigma, settings.shift)
+    drawn = diffusion.sample_levels(settings.timestep_sampling, len(clean), random).to(run.device)
+    sigma = diffusion.shift_levels(drawn, settings.shift) if settings.objective == "flow" else drawn
     dropped = (torch.rand(len(clean), generator=random) < settings.caption_dropout).to(run.device)
     long = bool(torch.rand(1, generator=random) < params.model.text_encoder.long_share)
     text = run.denoiser.text_for(text, run.clips.empty_text, dropped, params.model, long)
     mine = run.processes.part(len(clean))
-    clean, noise, sigma = clean[mine], noise[mine], sigma[mine]
+    clean, noise, sigma, drawn = clean[mine], noise[mine], sigma[mine], drawn[mine]
     text = {key: rows[mine] for key, rows in text.items()}
     noisy = diffusion.add_noise(settings.objective, clean, noise, sigma, settings.shift)
     with run.processes.synchronised(run.predict, last):
@@ -50,7 +49,7 @@ def _backward(run: Run, number: int, last: bool) -> Tensor:
             prediction = run.predict(noisy, diffusion.timestep_of(settings.objective, sigma), text)
         target = diffusion.target(settings.objective, clean, noise, sigma, settings.shift)
         errors = losses.per_sample(settings.loss, prediction.float(), target)
-        weight = diffusion.loss_weight(settings.objective, settings.loss_weighting, sigma, settings.shift)
+        weight = diffusion.loss_weight(settings.objective, settings.loss_weighting, drawn, settings.shift)
         loss = (weight * errors).mean() / settings.gradient_accumulation_steps
         loss.backward()
     return run.processes.mean(loss.detach())
