@@ -1,5 +1,6 @@
 """A trained workspace, made once by the real stages through DVC, for the tests that need one."""
 
+import fcntl
 import os
 from pathlib import Path
 
@@ -16,9 +17,17 @@ from micro import micro_workspace
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory) -> Path:
     """A workspace in which `dvc repro` has run to the end. Read it, or copy it; do not change it."""
-    workspace = micro_workspace(tmp_path_factory.mktemp("trained") / "workspace")
-    run(workspace, "dvc", "repro")
-    run(workspace, "reelmill", "record")
+    home = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        home = home.parent  # of all workers: the first one makes it, the others wait
+    workspace, whole = home / "trained/workspace", home / "trained/whole"
+    with (home / "trained.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not whole.exists():
+            micro_workspace(workspace)
+            run(workspace, "dvc", "repro")
+            run(workspace, "reelmill", "record")
+            whole.touch()
     return workspace
 
 
