@@ -34,7 +34,7 @@ repro: $(INSTALLED) ## the whole pipeline on params.yaml: videos, report, MLflow
 	@test -n "$$MLFLOW_TRACKING_URI" || echo 'MLflow: make ui                           then http://127.0.0.1:$(PORT)'
 
 test: $(INSTALLED) ## all tests, a small real run of every stage among them
-	python -m pytest
+	python -m pytest -n 2 --dist loadfile # most of a test run waits for processes of its own
 
 check: $(INSTALLED) ## lint, types, import directions
 	ruff format --check .

@@ -13,7 +13,7 @@ from pathlib import Path
 from mypy import api
 
 from reelmill import config
-from reelmill.config import Autoencoder, Expectation, Generate, Params, Section, TextEncoder
+from reelmill.config import Expectation, Generate, Params, Section, TextEncoder
 
 ROOT = Path(__file__).parent.parent
 RULES = ("config.py", "rules.py")  # to check a setting is not to use it
@@ -23,7 +23,6 @@ READ_BY_NAME = {  # (section, setting): where, for what the type checker does no
         (Generate, name): "stages/generate.py: the pipeline's arguments"
         for name in ("num_inference_steps", "guidance_scale")
     },
-    (Autoencoder, "subfolder"): "config.py: Params.autoencoder_source, for the stages",
     **{(TextEncoder, name): "config.py: Params.text_source, for the stages" for name in ("source", "subfolder")},
 }
 # As little of pydantic as the type checker needs to tell a setting from a mistake; reading it all takes ten times as long.

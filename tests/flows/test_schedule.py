@@ -35,8 +35,15 @@ def schedule(trained, tmp_path):
     process.wait(60)
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port)) != 0, "the server goes on"
-    with pytest.raises(ProcessLookupError):
-        os.killpg(process.pid, 0)
+    _wait(lambda: not _group_lives(process.pid), "a process that it started goes on", limit_s=20)
+
+
+def _group_lives(leader: int) -> bool:
+    try:
+        os.killpg(leader, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _runs(port: int, deployment: str) -> list[dict]:
