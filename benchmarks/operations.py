@@ -8,7 +8,6 @@ import argparse
 import os
 import shutil
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -24,7 +23,8 @@ from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.states import Cancelling
 
-from benchmarks.workspace import ROOT, environment, make_workspace, run
+from benchmarks.workspace import ROOT, flow_environment, is_running, make_workspace, run
+from reelmill.ports import free_port
 from reelmill.settings import change
 from reelmill.storage import read_json
 
@@ -103,14 +103,12 @@ def copy(trained: Path, name: str, changes: dict[str, object]) -> Path:
 @contextmanager
 def served(workspace: Path) -> Iterator[Server]:
     """`flows.schedule` over the workspace on a free port, ended with the block."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     url = f"http://127.0.0.1:{port}/api"
     with (workspace / "schedule.log").open("w") as log:
         command = ["python", "-m", "flows.schedule", "--port", str(port)]
         process = subprocess.Popen(
-            command, cwd=workspace, env=_environment(workspace), stdout=log, stderr=log, start_new_session=True
+            command, cwd=workspace, env=flow_environment(workspace), stdout=log, stderr=log, start_new_session=True
         )
     try:
         with SyncPrefectClient(api=url) as client:
@@ -130,22 +128,9 @@ def _deployed(client: SyncPrefectClient) -> bool:
         return False
 
 
-def _environment(workspace: Path, **variables: str) -> dict[str, str]:
-    settings = environment(workspace) | {"PREFECT_HOME": str(workspace / ".reelmill/prefect"), **variables}
-    settings["PYTHONPATH"] += f":{workspace}"
-    return settings
-
-
 def _by_hand(workspace: Path, *command: str, **variables: str) -> subprocess.CompletedProcess:
-    settings = _environment(workspace, **variables)
+    settings = flow_environment(workspace, **variables)
     return subprocess.run(command, cwd=workspace, env=settings, capture_output=True, text=True)
-
-
-def _runs(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def _last_with(text: str, words: str) -> str:
@@ -157,7 +142,7 @@ def _training(workspace: Path) -> int | None:
     outcome = workspace / ".reelmill/outcomes/train.json"
     saved = any((workspace / ".reelmill/state/train").glob("*/state/*"))
     told = read_json(outcome) if outcome.exists() and saved else {"status": "", "pid": 0}
-    return told["pid"] if told["status"] == "running" and _runs(told["pid"]) else None
+    return told["pid"] if told["status"] == "running" and is_running(told["pid"]) else None
 
 
 def nightly(trained: Path) -> Iterator[Finding]:
@@ -167,7 +152,7 @@ def nightly(trained: Path) -> Iterator[Finding]:
 
         def scheduled() -> FlowRun | None:
             done = FlowRunFilter(state={"type": {"any_": ["COMPLETED"]}})
-            runs = server.client.read_flow_runs(flow_run_filter=done)
+            runs = server.client.read_flowis_running(flow_run_filter=done)
             return next((r for r in runs if r.auto_scheduled and _is_retraining(server, r)), None)
 
         found = wait_for(scheduled, "a scheduled retraining that is completed")
@@ -193,7 +178,7 @@ def killed(trained: Path) -> Iterator[Finding]:
         holder = (workspace / ".reelmill/locks/workspace.lock").read_text()
         os.kill(int(holder.rpartition("(process ")[2].rstrip(") \n")), signal.SIGKILL)
         start = time.monotonic()
-        wait_for(lambda: not _runs(stage), "the stage's end")
+        wait_for(lambda: not is_running(stage), "the stage's end")
         yield Finding("the stage ends after its flow was killed", f"{time.monotonic() - start:.1f} s", True)
         server.wait(first, StateType.CRASHED)
         yield Finding("the run is shown as crashed", f"{time.monotonic() - start:.0f} s", True)
@@ -221,11 +206,11 @@ def together(trained: Path) -> Iterator[Finding]:
         yield Finding("a second one by hand", told[:160], by_hand.returncode == 1 and bool(told))
         repro = _by_hand(workspace, "dvc", "repro")
         told = _last_with(repro.stderr, "train")
-        yield Finding("`dvc repro` by hand", told[:160], repro.returncode != 0 and _runs(stage))
+        yield Finding("`dvc repro` by hand", told[:160], repro.returncode != 0 and is_running(stage))
         server.client.set_flow_run_state(first.id, Cancelling())
         start = time.monotonic()
         server.wait(first, StateType.CANCELLED)
-        wait_for(lambda: not _runs(stage), "the stage's end")
+        wait_for(lambda: not is_running(stage), "the stage's end")
         yield Finding("cancelled on the page: no process is left", f"{time.monotonic() - start:.0f} s", True)
 
 
@@ -236,7 +221,7 @@ def sweep(trained: Path) -> Iterator[Finding]:
     results = lambda: list((workspace / ".reelmill/sweeps").glob("*/*/.reelmill/trial.json"))  # noqa: E731
     with (workspace / "sweep.log").open("w") as log:
         process = subprocess.Popen(
-            command, cwd=workspace, env=_environment(workspace), stdout=log, stderr=log, start_new_session=True
+            command, cwd=workspace, env=flow_environment(workspace), stdout=log, stderr=log, start_new_session=True
         )
     try:
         wait_for(lambda: len(results()) >= 3, "three finished trials")

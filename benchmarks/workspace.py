@@ -36,6 +36,21 @@ def environment(workspace: Path) -> dict[str, str]:
     return {**inherited, "PATH": path, "PYTHONPATH": str(workspace / "src"), "DVC_NO_ANALYTICS": "1"}
 
 
+def flow_environment(workspace: Path, **variables: str) -> dict[str, str]:
+    """The environment of a flow in a workspace: its own flows and Prefect's home too."""
+    settings = environment(workspace) | {"PREFECT_HOME": str(workspace / ".reelmill/prefect"), **variables}
+    settings["PYTHONPATH"] += f":{workspace}"
+    return settings
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process is at work; one that has ended and is not collected is not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def run(workspace: Path, *command: str, check: bool = True, **options) -> subprocess.CompletedProcess:
     """Run a command in a workspace."""
     return subprocess.run(command, cwd=workspace, env=environment(workspace), check=check, **options)

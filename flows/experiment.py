@@ -9,13 +9,12 @@ from pathlib import Path
 
 from prefect import flow, get_run_logger
 
-from flows.sweep import Trial, common_ground, finish, ranked, task_runner
+from flows.sweep import Trial, common_ground, conduct, task_runner
 from reelmill.config import load_params
 from reelmill.errors import UserError
 from reelmill.experiments import FOLDER, folder_of, load_experiment, summarise, write_results
 from reelmill.settings import read, section_of
 from reelmill.storage import hash_value
-from reelmill.tracking import sweeps
 
 
 @flow(name="experiment")
@@ -38,19 +37,11 @@ def experiment(name: str, checkout: str = ".") -> list[dict]:
         section_of(read(root / "params.yaml"), key)
     params = load_params(root / "params.yaml")
     trials = [Trial(hash_value(changes)[:8], changes) for _, changes in named]
-    parent = sweeps.open_sweep(
-        params, hash_value([name, named, common_ground(params, sorted(varied))])[:12], asked.grid
-    )
-    log("%d trials, %s", len(trials), parent.link)
-    done = finish(root, trials, parent.run_id)
-    rows = ranked(done, asked.metrics[0])
-    best = next((row for row in rows if row["result"] == "finished"), None)
-    sweeps.close_sweep(params, parent.run_id, rows, best, asked.metrics[0])
+    key = hash_value([name, named, common_ground(params, sorted(varied))])[:12]
+    done = conduct(root, params, trials, key, asked.grid, asked.metrics[0])
     failed = [
         f"{variant}: {trial.result}" for (variant, _), trial in zip(named, done, strict=True) if not trial.figures
     ]
-    if best is None:
-        raise UserError(f"experiment {name}: every trial failed: " + "; ".join(failed))
     figures = [(variant, trial.figures) for (variant, _), trial in zip(named, done, strict=True) if trial.figures]
     results = summarise(figures, asked.metrics)
     write_results(directory, asked, results, failed)

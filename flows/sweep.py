@@ -68,14 +68,9 @@ def sweep(
     trials = plan(grid, samples, seed)
     for key in grid:  # a key that there is none of stops all before anything runs; values are judged trial by trial
         section_of(read(root / "params.yaml"), key)
-    parent = sweeps.open_sweep(params, hash_value([grid, samples, seed, common_ground(params, grid)])[:12], grid)
-    log("%d trials, %s", len(trials), parent.link)
-    rows = ranked(finish(root, trials, parent.run_id), objective)
-    best = next((row for row in rows if row["result"] == "finished"), None)
-    sweeps.close_sweep(params, parent.run_id, rows, best, objective)
-    create_table_artifact(rows, key="trials", description=f"by {objective}")
-    if best is None:
-        raise UserError("sweep: every trial failed: " + "; ".join(f"{row['trial']}: {row['result']}" for row in rows))
+    key = hash_value([grid, samples, seed, common_ground(params, grid)])[:12]
+    rows = ranked(conduct(root, params, trials, key, grid, objective), objective)
+    best = rows[0]
     log("best: trial %s, %s %s: %s", best["trial"], objective, best[objective], changes_of(best, grid))
     if apply:
         change(root / "params.yaml", changes_of(best, grid))
@@ -99,6 +94,26 @@ def common_ground(params: Params, varied: Iterable[str]) -> str:
     for key in varied:
         section_of(settings, key)[key.rpartition(".")[2]] = None
     return hash_value([settings, data.fingerprint() if params.data.source != "samples" else "", code_hash()])
+
+
+def conduct(
+    root: Path, params: Params, trials: Sequence[Trial], key: str, grid: Mapping[str, Sequence], objective: str
+) -> list[Trial]:
+    """The trials with what came of each, under a parent run in MLflow; within a flow.
+
+    Raises:
+        UserError: when every one of them failed.
+    """
+    parent = sweeps.open_sweep(params, key, grid)
+    get_run_logger().info("%d trials, %s", len(trials), parent.link)
+    done = finish(root, trials, parent.run_id)
+    rows = ranked(done, objective)
+    best = next((row for row in rows if row["result"] == "finished"), None)
+    sweeps.close_sweep(params, parent.run_id, rows, best, objective)
+    create_table_artifact(rows, key="trials", description=f"by {objective}")
+    if best is None:
+        raise UserError("every trial failed: " + "; ".join(f"{row['trial']}: {row['result']}" for row in rows))
+    return done
 
 
 def finish(root: Path, trials: Sequence[Trial], parent: str) -> list[Trial]:

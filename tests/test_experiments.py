@@ -6,7 +6,7 @@ import yaml
 from reelmill.config import load_params
 from reelmill.errors import UserError
 from reelmill.experiments import Experiment, folder_of, load_experiment, new_experiment, summarise, write_results
-from reelmill.settings import change
+from reelmill.settings import change, section_of
 
 ROOT = Path(__file__).parent.parent
 ASKED = Experiment(
@@ -69,7 +69,9 @@ def test_every_trial_of_every_experiment_passes_the_rules(name, tmp_path):
         path = tmp_path / "params.yaml"
         path.write_text((ROOT / "presets/default.yaml").read_text())
         change(path, changes)
-        load_params(path)
+        settings = load_params(path).model_dump(mode="json")
+        for key, value in changes.items():
+            assert section_of(settings, key)[key.rpartition(".")[2]] == value
 
 
 def test_broken_experiment_names_file_and_key(tmp_path):

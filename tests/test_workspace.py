@@ -5,6 +5,7 @@ import sys
 import time
 
 import pytest
+from benchmarks.workspace import is_running
 
 from reelmill.errors import UserError
 from reelmill.storage import read_json
@@ -61,7 +62,7 @@ def test_stage_ends_when_the_shells_parent_is_killed(tmp_path):
     process.send_signal(signal.SIGKILL)
     process.wait()
     deadline = time.monotonic() + 10
-    while _runs(pid):
+    while is_running(pid):
         assert time.monotonic() < deadline, "the stage goes on without its parent"
         time.sleep(0.05)
 
@@ -90,14 +91,6 @@ def test_old_unfinished_states_are_dropped_and_finished_ones_removed(tmp_path, m
 def test_main_checkout_is_the_one_that_dvc_names(tmp_path, monkeypatch):
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     assert main_checkout() == tmp_path
-
-
-def _runs(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def test_owner_keeps_stages_started_by_hand_out_and_its_own_in(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from reelmill.errors import UserError
+from reelmill.errors import UserError, explain
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
@@ -412,29 +412,4 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     try:
         return Params.model_validate(raw)
     except ValidationError as error:
-        raise UserError(_explain(path, error)) from None
-
-
-def _explain(path: Path, error: ValidationError) -> str:
-    lines = []
-    for item in error.errors():
-        key = ".".join(str(part) for part in item["loc"])
-        message = item["msg"].removeprefix("Value error, ")
-        if item["type"] == "extra_forbidden":
-            message = "unknown setting; remove it or correct its spelling"
-        message += _nearest(item["type"], item.get("ctx", {}), item["input"])
-        given = "" if isinstance(item["input"], dict | BaseModel) else f" (got {item['input']!r})"
-        lines.append(
-            ": ".join(filter(None, (str(path), key, f"{message}{given}")))
-        )  # rules between sections have no key
-    return "\n".join(lines)
-
-
-def _nearest(kind: str, context: dict, given: object) -> str:
-    """The nearest valid value of a bound or of a set of numbers; nothing for other faults."""
-    if kind in ("greater_than_equal", "less_than_equal"):
-        return f"; nearest: {context['ge' if kind == 'greater_than_equal' else 'le']:g}"
-    if kind == "literal_error" and isinstance(given, int):
-        allowed = [int(value) for value in context["expected"].replace(" or ", ", ").split(", ") if value.isdigit()]
-        return f"; nearest: {min(allowed, key=lambda value: abs(value - given))}" if allowed else ""
-    return ""
+        raise UserError(explain(path, error)) from None

@@ -16,7 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from scipy.stats import t as student
 
-from reelmill.errors import UserError
+from reelmill.errors import UserError, explain
 from reelmill.storage import write_csv, write_text
 
 FOLDER = Path("experiments")
@@ -108,8 +108,10 @@ def load_experiment(directory: Path) -> Experiment:
         raise UserError(f"{path}: not found. `reelmill experiment new {directory.name}` makes one.")
     try:
         return Experiment.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, ValidationError) as error:
-        raise UserError(f"{path}: {error}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {error}") from None
+    except ValidationError as error:
+        raise UserError(explain(path, error)) from None
 
 
 def summarise(trials: Sequence[tuple[str, Mapping[str, float]]], metrics: Sequence[str]) -> list[dict]:

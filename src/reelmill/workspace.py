@@ -66,25 +66,24 @@ def outcome_path(stage: str) -> Path:
     return Path(".reelmill/outcomes") / f"{stage}.json"
 
 
-def note_failed(stage: str, error: str) -> None:
-    """Say that a stage has failed, for what ends its process without a word."""
-    write_json(outcome_path(stage), {"status": "failed", "error": error, "pid": os.getpid()})
+def note_outcome(stage: str, status: str, error: str = "") -> None:
+    """Say how a stage stands: ``running``, ``done`` or ``failed``."""
+    write_json(outcome_path(stage), {"status": status, "error": error, "pid": os.getpid()})
 
 
 @contextmanager
 def _outcome(stage: str) -> Iterator[None]:
     """Write how the block ends; within the stage's locks, so that one which was refused writes over no other's."""
 
-    def tell(status: str, error: str = "") -> None:
-        write_json(outcome_path(stage), {"status": status, "error": error, "pid": os.getpid()})
-
-    tell("running")
+    note_outcome(stage, "running")
     try:
         yield
     except Exception as error:
-        tell("failed", str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
+        note_outcome(
+            stage, "failed", str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        )
         raise
-    tell("done")
+    note_outcome(stage, "done")
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 
 import pytest
-from benchmarks.workspace import environment
+from benchmarks.workspace import flow_environment
 
 from reelmill.settings import change
 from reelmill.tracking.lineage import model_hash
@@ -36,8 +36,7 @@ def workspace(trained, tmp_path_factory):
 
 
 def _retrain(workspace, flow: str = "retrain", **variables) -> subprocess.CompletedProcess:
-    settings = environment(workspace) | {"PREFECT_HOME": str(workspace / ".reelmill/prefect"), **variables}
-    settings["PYTHONPATH"] += f":{workspace}"
+    settings = flow_environment(workspace, **variables)
     return subprocess.run(
         ["python", "-m", f"flows.{flow}"], cwd=workspace, env=settings, capture_output=True, text=True
     )

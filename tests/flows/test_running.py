@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from benchmarks.workspace import is_running
 from flows.pipeline import STAGES, first_changed, run, run_stage
 
 from reelmill.settings import change
@@ -46,7 +47,7 @@ def test_the_whole_group_ends_with_the_call(tmp_path, how):
     else:
         assert run([sys.executable, "-c", child], log, 2.0, tmp_path).timed_out
     deadline = time.monotonic() + 5
-    while _runs(pids[0]):
+    while is_running(pids[0]):
         assert time.monotonic() < deadline, "an orphan goes on"
         time.sleep(0.05)
 
@@ -80,13 +81,6 @@ def _stand_in(folder: Path, does: str) -> Path:
     dvc.write_text(f"#!/bin/sh\n{does}\n")
     dvc.chmod(dvc.stat().st_mode | stat.S_IEXEC)
     return dvc
-
-
-def _runs(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def test_child_knows_whom_it_must_not_outlive(tmp_path):

@@ -10,8 +10,9 @@ import time
 import urllib.request
 
 import pytest
-from benchmarks.workspace import environment
+from benchmarks.workspace import flow_environment
 
+from reelmill.ports import free_port
 from reelmill.settings import change
 
 
@@ -21,14 +22,10 @@ def schedule(trained, tmp_path):
     workspace = shutil.copytree(trained, tmp_path / "workspace", symlinks=True)
     (workspace / "data/videos/metadata.json").write_text('{"lost": "a clip that is not there"}')
     change(workspace / "params.yaml", {"data.source": "videos", "retrain.watch_interval_s": 3, "retrain.settle_s": 0})
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    settings = environment(workspace)
-    settings["PYTHONPATH"] += f":{workspace}"
+    port = free_port()
     process = subprocess.Popen(
         ["python", "-m", "flows.schedule", "--port", str(port)],
-        cwd=workspace, env=settings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        cwd=workspace, env=flow_environment(workspace), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )  # fmt: skip
     yield port
     process.send_signal(signal.SIGTERM)

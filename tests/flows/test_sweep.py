@@ -7,14 +7,12 @@ import sys
 
 import pytest
 import yaml
-from benchmarks.workspace import environment
+from benchmarks.workspace import environment, flow_environment
 
 
 def _sweep(workspace, *arguments: str) -> subprocess.CompletedProcess:
-    settings = environment(workspace) | {"PREFECT_HOME": str(workspace / ".reelmill/prefect")}
-    settings["PYTHONPATH"] += f":{workspace}"
     command = ["python", "-m", "flows.sweep", *arguments]
-    return subprocess.run(command, cwd=workspace, env=settings, capture_output=True, text=True)
+    return subprocess.run(command, cwd=workspace, env=flow_environment(workspace), capture_output=True, text=True)
 
 
 _RUNS = """

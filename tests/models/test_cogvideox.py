@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKLCogVideoX, DiffusionPipeline
+from diffusers import DiffusionPipeline
+from models.tiny import tiny_cogvideox_autoencoder
 
 from reelmill import diffusion
 from reelmill.compute import generator
@@ -31,18 +32,7 @@ REQUEST = Request(9, 32, 32, 3, 2.0, 16, "fp32")
 
 def tiny_autoencoder(temporal=4):
     torch.manual_seed(0)
-    return AutoencoderKLCogVideoX(
-        down_block_types=("CogVideoXDownBlock3D",) * 3,
-        up_block_types=("CogVideoXUpBlock3D",) * 3,
-        block_out_channels=(8, 8, 8),
-        latent_channels=4,
-        layers_per_block=1,
-        norm_num_groups=4,
-        temporal_compression_ratio=temporal,
-        sample_height=32,
-        sample_width=32,
-        scaling_factor=1.0,
-    ).eval()
+    return tiny_cogvideox_autoencoder(temporal_compression_ratio=temporal, scaling_factor=1.0)
 
 
 @pytest.fixture(scope="module")

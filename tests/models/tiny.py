@@ -42,6 +42,21 @@ def save_tiny_pipeline(family: str, target: Path) -> Path:
     return target
 
 
+def tiny_cogvideox_autoencoder(**settings: object) -> AutoencoderKLCogVideoX:
+    """Three blocks of eight channels for frames of 32x32, four latent channels."""
+    return AutoencoderKLCogVideoX(
+        down_block_types=("CogVideoXDownBlock3D",) * 3,
+        up_block_types=("CogVideoXUpBlock3D",) * 3,
+        block_out_channels=(8, 8, 8),
+        latent_channels=4,
+        layers_per_block=1,
+        norm_num_groups=4,
+        sample_height=32,
+        sample_width=32,
+        **settings,
+    ).eval()
+
+
 def _cogvideox() -> CogVideoXPipeline:
     """As CogVideoX-2B: no rotary positions, a signal-to-noise ratio divided by 3."""
     tokenizer = fit_tokenizer(CAPTIONS, 300)
@@ -49,16 +64,7 @@ def _cogvideox() -> CogVideoXPipeline:
     return CogVideoXPipeline(
         tokenizer=tokenizer,
         text_encoder=T5EncoderModel(config).eval(),
-        vae=AutoencoderKLCogVideoX(
-            down_block_types=("CogVideoXDownBlock3D",) * 3,
-            up_block_types=("CogVideoXUpBlock3D",) * 3,
-            block_out_channels=(8, 8, 8),
-            latent_channels=4,
-            layers_per_block=1,
-            norm_num_groups=4,
-            sample_height=32,
-            sample_width=32,
-        ).eval(),
+        vae=tiny_cogvideox_autoencoder(),
         transformer=CogVideoXTransformer3DModel(
             num_attention_heads=2,
             attention_head_dim=16,

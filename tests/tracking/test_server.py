@@ -1,7 +1,6 @@
 """The same against a real MLflow server: absent at first, then there; and the videos it shows."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -11,16 +10,11 @@ from pathlib import Path
 
 from tracked_workspace import history, runs
 
+from reelmill.ports import free_port
 from reelmill.tracking import TrainingLog, log_evaluation, model_hash, record
 from reelmill.tracking.store import server_arguments
 
 PIPELINE = Path("models/pipeline")
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 @contextmanager

@@ -16,10 +16,12 @@ from reelmill.config import load_params
 from reelmill.data.manifest import read_clip
 from reelmill.errors import UserError
 from reelmill.models.pretrained import load_autoencoder
+from reelmill.storage import read_json
 from reelmill.training import heldout, processes
 from reelmill.training.loop import train
 from reelmill.training.processes import ALONE, Processes, team
 from reelmill.training.publish import training_settings
+from reelmill.workspace import outcome_path
 
 # The sums of a batch are taken in another order; Muon's iteration makes the most of the last bits.
 TOLERANCE = 1e-4
@@ -79,8 +81,9 @@ def test_two_processes_go_on_with_the_losses_of_one(state, monkeypatch):
     assert len(list((state / "previews").glob("*.mp4"))) == 2
 
 
-def test_a_process_that_dies_ends_this_one_with_its_number(monkeypatch, capfd):
+def test_a_process_that_dies_ends_this_one_with_its_number(tmp_path, monkeypatch, capfd):
     """Where torch does not notice: NCCL would wait for hours."""
+    monkeypatch.chdir(tmp_path)
     left = []
     monkeypatch.setattr(processes, "GRACE_S", 0.0)
     monkeypatch.setattr(processes.os, "_exit", left.append)
@@ -91,13 +94,18 @@ def test_a_process_that_dies_ends_this_one_with_its_number(monkeypatch, capfd):
         others[0].kill()
     assert left == [1]
     assert "process 2 of 3 ended with status 1" in capfd.readouterr().err
+    told = read_json(outcome_path("train"))  # failed, and not killed, or it would be started again
+    assert told["status"] == "failed"
+    assert "process 2 of 3" in told["error"]
 
 
 def test_a_team_that_has_ended_is_watched_no_more(monkeypatch):
-    monkeypatch.setattr(processes.os, "_exit", lambda status: pytest.fail("ended"))
+    left = []
+    monkeypatch.setattr(processes.os, "_exit", left.append)
     ended = threading.Event()
     ended.set()
     processes._watch([subprocess.Popen(["false"])], ended)
+    assert left == []
 
 
 def test_alone_a_batch_is_whole():

@@ -56,14 +56,7 @@ class CogVideoX(Family):
         """``text``: embeddings [b l d], padding unmasked; token ids [b l] where there is no encoder yet."""
         if "text_encoder" not in parts:
             return {"text": token_ids(parts["tokenizer"], captions, max_tokens).to(torch.int32)}
-        pipeline = self.assemble(parts, None, None, None)
-        embeddings, _ = pipeline.encode_prompt(
-            captions,
-            do_classifier_free_guidance=False,
-            max_sequence_length=max_tokens,
-            device=parts["text_encoder"].device,
-        )
-        return {"text": embeddings}
+        return super().encode_text(parts, captions, max_tokens)
 
     def call_defaults(self, pipeline: Any) -> tuple[dict[str, Any], int]:
         """The shape that the transformer was made for."""
@@ -77,10 +70,6 @@ class CogVideoX(Family):
             "max_sequence_length": config.max_text_seq_length,
         }
         return arguments, 8
-
-    def prompt_arguments(self, text: Text, empty: Text) -> dict[str, Tensor]:
-        """Embeddings of the prompts and of the empty one."""
-        return {"prompt_embeds": text["text"], "negative_prompt_embeds": empty["text"]}
 
     def predict(
         self, transformer: Any, noisy: Float[Tensor, "b t c h w"], timestep: Float[Tensor, " b"], text: Text

@@ -69,17 +69,24 @@ class Family(ABC):
         No encoder where the family trains it along with the transformer.
         """
 
-    @abstractmethod
     def encode_text(self, parts: TextParts, captions: list[str], max_tokens: int) -> Text:
-        """What the pipeline makes of captions, by its own code."""
+        """What the pipeline makes of captions, by its own code; by default ``text`` [b l d] of its one encoder."""
+        pipeline: Any = self.assemble(parts, None, None, None)
+        embeddings, _ = pipeline.encode_prompt(
+            captions,
+            do_classifier_free_guidance=False,
+            max_sequence_length=max_tokens,
+            device=parts["text_encoder"].device,
+        )
+        return {"text": embeddings}
 
     @abstractmethod
     def call_defaults(self, pipeline: Any) -> tuple[dict[str, Any], int]:
         """What a pipeline made elsewhere is called with when nothing is said, and the frames a second of its videos."""
 
-    @abstractmethod
     def prompt_arguments(self, text: Text, empty: Text) -> dict[str, Tensor]:
         """`encode_text` of prompts, and of nothing for guidance, as arguments of the pipeline's call."""
+        return {"prompt_embeds": text["text"], "negative_prompt_embeds": empty["text"]}
 
     @abstractmethod
     def predict(
@@ -91,13 +98,16 @@ class Family(ABC):
     def compression(self, autoencoder: Any) -> tuple[int, int]:
         """How many frames become a latent frame, and how many pixels of a side a latent pixel."""
 
-    @abstractmethod
     def round_trip_frames(self, num_frames: int, temporal: int) -> int:
-        """How many frames come back when ``num_frames`` are encoded and decoded."""
+        """How many frames come back when ``num_frames`` are encoded and decoded.
 
-    @abstractmethod
+        By default the first frame stands alone and the others go in whole groups.
+        """
+        return (num_frames - 1) // temporal * temporal + 1
+
     def frames_rule(self, temporal: int) -> str:
         """The frame counts that come back unchanged, in words."""
+        return f"{temporal}k+1"
 
     @abstractmethod
     def fold_normalisation(self, autoencoder: Any, mean: Float[Tensor, " c"], std: Float[Tensor, " c"]) -> None:

@@ -186,14 +186,6 @@ class HunyuanVideo(Family):
         """As the configuration says."""
         return int(config["patch_size_t"]), int(config["patch_size"])
 
-    def round_trip_frames(self, num_frames: int, temporal: int) -> int:
-        """The first frame stands alone, the others go in whole groups."""
-        return (num_frames - 1) // temporal * temporal + 1
-
-    def frames_rule(self, temporal: int) -> str:
-        """In words."""
-        return f"{temporal}k+1"
-
     @torch.no_grad()
     def fold_normalisation(self, autoencoder: Any, mean: Float[Tensor, " c"], std: Float[Tensor, " c"]) -> None:
         """Into the two convolutions of one pixel around the latents, exactly."""

@@ -1,9 +1,11 @@
 """Captions to embeddings: the tokenizer fitted on captions, and the T5 encoder."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from torch import nn
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
 from reelmill.compute import seed_all
@@ -36,6 +38,30 @@ def fit_tokenizer(captions: Iterable[str], vocabulary_size: int) -> PreTrainedTo
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PAD, eos_token=END, unk_token=UNKNOWN)
 
 
+def t5_sizes(settings: TextEncoder, vocabulary_size: int) -> dict[str, Any]:
+    """The configuration of a small T5 or UMT5."""
+    return {
+        "vocab_size": vocabulary_size,
+        "d_model": settings.width,
+        "d_kv": settings.width // settings.num_heads,
+        "d_ff": 2 * settings.width,
+        "num_layers": settings.num_layers,
+        "num_heads": settings.num_heads,
+        "dropout_rate": 0.0,
+        "pad_token_id": PAD_ID,
+        "eos_token_id": END_ID,
+        "decoder_start_token_id": PAD_ID,
+    }
+
+
+@torch.no_grad()
+def quieten_branches(encoder: nn.Module) -> None:
+    """Make a T5's residual branches small, so that each token comes out near its own embedding."""
+    for name, parameter in encoder.named_parameters():
+        if name.endswith(("SelfAttention.o.weight", "DenseReluDense.wo.weight")):
+            parameter.mul_(0.3)
+
+
 def build_text_encoder(settings: TextEncoder, vocabulary_size: int, seed: int) -> T5EncoderModel:
     """A small T5 encoder (Raffel et al. 2020) that starts as a table of token embeddings.
 
@@ -45,26 +71,10 @@ def build_text_encoder(settings: TextEncoder, vocabulary_size: int, seed: int) -
     "left to right" and "right to left" differ from the first step on.
     """
     seed_all(seed, "text encoder")
-    model = T5EncoderModel(
-        T5Config(
-            vocab_size=vocabulary_size,
-            d_model=settings.width,
-            d_kv=settings.width // settings.num_heads,
-            d_ff=2 * settings.width,
-            num_layers=settings.num_layers,
-            num_heads=settings.num_heads,
-            dropout_rate=0.0,
-            is_encoder_decoder=False,
-            use_cache=False,
-            pad_token_id=PAD_ID,
-            eos_token_id=END_ID,
-            decoder_start_token_id=PAD_ID,
-        )
-    )
+    model = T5EncoderModel(T5Config(**t5_sizes(settings, vocabulary_size), is_encoder_decoder=False, use_cache=False))
+    quieten_branches(model)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if name.endswith(("SelfAttention.o.weight", "DenseReluDense.wo.weight")):
-                parameter.mul_(0.3)
             if name.endswith("relative_attention_bias.weight"):
                 parameter.zero_()
                 half = parameter.shape[0] // 2  # T5's buckets: n for n tokens before, half + n for n after

@@ -14,7 +14,7 @@ from transformers import UMT5Config, UMT5EncoderModel
 from reelmill.compute import seed_all
 from reelmill.config import Autoencoder, Model, TextEncoder
 from reelmill.models.family import Family, Text, TextParts
-from reelmill.models.text import END_ID, PAD_ID, fit_tokenizer
+from reelmill.models.text import fit_tokenizer, quieten_branches, t5_sizes
 
 
 class Wan(Family):
@@ -78,36 +78,9 @@ class Wan(Family):
         """A UMT5 whose residual branches are small."""
         tokenizer = fit_tokenizer(captions, vocabulary_size)
         seed_all("frozen text encoder")
-        encoder = UMT5EncoderModel(
-            UMT5Config(
-                vocab_size=len(tokenizer),
-                d_model=settings.width,
-                d_kv=settings.width // settings.num_heads,
-                d_ff=2 * settings.width,
-                num_layers=settings.num_layers,
-                num_heads=settings.num_heads,
-                dropout_rate=0.0,
-                pad_token_id=PAD_ID,
-                eos_token_id=END_ID,
-                decoder_start_token_id=PAD_ID,
-            )
-        )
-        with torch.no_grad():
-            for name, parameter in encoder.named_parameters():
-                if name.endswith(("SelfAttention.o.weight", "DenseReluDense.wo.weight")):
-                    parameter.mul_(0.3)
+        encoder = UMT5EncoderModel(UMT5Config(**t5_sizes(settings, len(tokenizer))))
+        quieten_branches(encoder)
         return {"tokenizer": tokenizer, "text_encoder": encoder.eval().requires_grad_(False)}
-
-    def encode_text(self, parts: TextParts, captions: list[str], max_tokens: int) -> Text:
-        """``text`` [b l d]."""
-        pipeline = self.assemble(parts, None, None, None)
-        embeddings, _ = pipeline.encode_prompt(
-            captions,
-            do_classifier_free_guidance=False,
-            max_sequence_length=max_tokens,
-            device=parts["text_encoder"].device,
-        )
-        return {"text": embeddings}
 
     def call_defaults(self, pipeline: Any) -> tuple[dict[str, Any], int]:
         """The class's own."""
@@ -120,10 +93,6 @@ class Wan(Family):
             "max_sequence_length": 512,
         }
         return arguments, 16
-
-    def prompt_arguments(self, text: Text, empty: Text) -> dict[str, Tensor]:
-        """Embeddings of the prompts and of the empty one."""
-        return {"prompt_embeds": text["text"], "negative_prompt_embeds": empty["text"]}
 
     def predict(
         self, transformer: Any, noisy: Float[Tensor, "b t c h w"], timestep: Float[Tensor, " b"], text: Text
@@ -148,14 +117,6 @@ class Wan(Family):
     def patch_sizes(self, config: Mapping[str, Any]) -> tuple[int, int]:
         """Of three axes; height's and width's are the same."""
         return int(config["patch_size"][0]), int(config["patch_size"][1])
-
-    def round_trip_frames(self, num_frames: int, temporal: int) -> int:
-        """The first frame stands alone, the others go in whole groups."""
-        return (num_frames - 1) // temporal * temporal + 1
-
-    def frames_rule(self, temporal: int) -> str:
-        """In words."""
-        return f"{temporal}k+1"
 
     def scaling_factor(self, autoencoder: Any) -> float:
         """None: the mean and the deviation of each channel do it all."""

@@ -6,7 +6,6 @@ a GPU or CPU share, which wait where it does what they do not. Data parallelism 
 """
 
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -26,8 +25,9 @@ from reelmill.compute import choose_device
 from reelmill.config import Params, Train
 from reelmill.errors import UserError
 from reelmill.models.family import Text
+from reelmill.ports import LOOPBACK, free_port
 from reelmill.training.denoiser import Denoiser
-from reelmill.workspace import note_failed
+from reelmill.workspace import note_outcome
 
 PATIENCE = timedelta(hours=12)  # how long the others wait for a validation; a dead process is noticed otherwise
 GRACE_S = 3.0  # for torch to notice that another process has gone
@@ -149,13 +149,10 @@ def _check_gpus(settings: Train) -> None:
 
 def _places(count: int) -> list[dict[str, str]]:
     """The environment of each process, as `torch.distributed` reads it; they share the CPU's cores."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     paths = [str(Path(reelmill.__file__).parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     shared = {
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
+        "MASTER_ADDR": LOOPBACK,
+        "MASTER_PORT": str(free_port()),
         "WORLD_SIZE": str(count),
         "LOCAL_WORLD_SIZE": str(count),
         "OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // count)),
@@ -185,6 +182,6 @@ def _watch(others: Sequence[subprocess.Popen], ended: threading.Event) -> None:
         if fault := _fault(others):
             if not ended.wait(2 * GRACE_S):
                 print(fault, file=sys.stderr, flush=True)
-                note_failed("train", fault)  # or it would be taken for killed, and started again
+                note_outcome("train", "failed", fault)  # or it would be taken for killed, and started again
                 os._exit(1)
             return
