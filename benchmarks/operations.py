@@ -152,7 +152,7 @@ def nightly(trained: Path) -> Iterator[Finding]:
 
         def scheduled() -> FlowRun | None:
             done = FlowRunFilter(state={"type": {"any_": ["COMPLETED"]}})
-            runs = server.client.read_flowis_running(flow_run_filter=done)
+            runs = server.client.read_flow_runs(flow_run_filter=done)
             return next((r for r in runs if r.auto_scheduled and _is_retraining(server, r)), None)
 
         found = wait_for(scheduled, "a scheduled retraining that is completed")

@@ -5,6 +5,7 @@
 
 import argparse
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from prefect import flow, get_run_logger, task
@@ -47,13 +48,18 @@ def retrain(fingerprint: str | None = None) -> str:
     with workspace_lock(f"retrain {flow_run.get_name() or ''}".strip(), params.retrain.wait_s):
         if fingerprint and data.is_finished(fingerprint):
             return f"unchanged: clips {fingerprint[:12]} were trained on before"
-        champion = reconcile(params)
         announced = data.fingerprint()
         version_data(params)
         clips = data.fingerprint()
-        params = start(params, champion)
+        with ThreadPoolExecutor(1) as beside:  # DVC's look at the stages and MLflow's import take seconds each
+            looking = beside.submit(first_changed)
+            champion = reconcile(params)
+        begin = looking.result()
+        settings = start(params, champion, begin)
+        if settings != params:
+            begin = first_changed()
         try:
-            outcome = _retrain(params, champion)
+            outcome = _retrain(settings, champion, begin)
         except StageKilled:
             raise  # it is asked for again, and goes on
         except (StageFailed, UserError):
@@ -63,8 +69,7 @@ def retrain(fingerprint: str | None = None) -> str:
     return outcome
 
 
-def _retrain(params: Params, champion: Version | None) -> str:
-    begin = first_changed()
+def _retrain(params: Params, champion: Version | None, begin: int) -> str:
     results = [StageResult(stage, "cached", 0.0) for stage in STAGES[:begin]]
     results += [_stage(stage, params) for stage in STAGES[begin:]]
     run_id = log_run(params)
@@ -111,9 +116,9 @@ def version_data(params: Params) -> None:
 
 
 @task(**network)
-def start(params: Params, champion: Version | None) -> Params:
+def start(params: Params, champion: Version | None, begin: int) -> Params:
     """The settings to train with: where `retrain.start` says so, from the champion's weights."""
-    settings = start_settings(params, champion)
+    settings = start_settings(params, champion, begin)
     get_run_logger().info("from %s", settings.model.source or "scratch")
     return settings
 

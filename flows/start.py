@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from flows.pipeline import STAGES, first_changed
+from flows.pipeline import STAGES
 from reelmill.config import Params, load_params
 from reelmill.errors import UserError
 from reelmill.settings import change
@@ -16,19 +16,22 @@ SETTINGS = Path("params.yaml")
 _WITH_IT = ("autoencoder.source", "autoencoder.subfolder", "model.text_encoder.source", "model.text_encoder.subfolder")
 
 
-def start_settings(params: Params, champion: Version | None) -> Params:
+def start_settings(params: Params, champion: Version | None, begin: int) -> Params:
     """The settings that this retraining runs with: those of params.yaml, where the champion is written as its source.
 
     The weights lie under their own hash, so that the same settings always mean the same start; it moves
     on to a newer champion only when there is something to train, or no night would be without change.
     With ``scratch`` a source that was written here before is taken out again.
 
+    Args:
+        begin: place in `STAGES` of the first stage that has something to do.
+
     Raises:
         UserError: when the champion is a LoRA.
     """
     if params.retrain.start == "scratch":
         return _from_scratch(params)
-    if champion is None or first_changed() > STAGES.index("train"):
+    if champion is None or begin > STAGES.index("train"):
         return params
     source = STARTS / champion.model_hash[:12]
     registry.fetch(params, champion, source)
