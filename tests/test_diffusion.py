@@ -144,3 +144,15 @@ def test_logit_normal_weight_is_the_density_that_is_sampled():
     assert weight.mean() == pytest.approx(1.0, abs=1e-3)
     assert (weight * uniform**2).mean() == pytest.approx((sampled**2).mean().item(), abs=1e-3)
     assert torch.isfinite(diffusion.loss_weight("flow", "logit_normal", torch.tensor([0.0, 1.0]))).all()
+
+
+def test_pooled_latents_at_the_coarse_shift_are_as_hidden_as_whole_ones():
+    noise = torch.randn(64, 5, 8, 16, 16, generator=generator("noise"))
+    assert diffusion.pool(noise).shape == (64, 5, 8, 8, 8)
+    spread = float(diffusion.pool(noise).std())
+    assert spread == pytest.approx(0.5, abs=0.01)
+    levels = torch.linspace(0.1, 0.9, 9)
+    whole, coarse = (diffusion.shift_levels(levels, s) for s in (2.0, diffusion.coarse_shift("flow", 2.0)))
+    # Signal to noise of the mean of four values, and of the one that stands in their place.
+    torch.testing.assert_close((1 - whole) / (0.5 * whole), (1 - coarse) / coarse)
+    assert diffusion.coarse_shift("v_prediction", 2.0) == 2.0

@@ -238,6 +238,7 @@ class Train(Section):
     loss: Loss
     loss_weighting: LossWeighting
     epochs: Positive
+    coarse_share: Annotated[float, Field(ge=0, lt=1)]
     batch_size: Positive
     gradient_accumulation_steps: Positive
     optimizer: OptimizerName

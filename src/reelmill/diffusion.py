@@ -25,6 +25,7 @@ from diffusers import (
 )
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import avg_pool3d
 
 from reelmill.config import LossWeighting, Scheduler
 
@@ -107,6 +108,20 @@ def sample_levels(sampling: Literal["uniform", "logit_normal"], count: int, rand
 def shift_levels(sigma: Levels, shift: float) -> Levels:
     """Flow's noise levels moved towards noise, Esser et al. 2024, eq. 23: more tokens hide more noise."""
     return shift * sigma / (1 + (shift - 1) * sigma)
+
+
+def pool(latents: Latents) -> Latents:
+    """Latents at half their height and width: the mean of each square of four."""
+    return avg_pool3d(latents, (1, 2, 2))  # over c h w, with t for its channels
+
+
+def coarse_shift(objective: Objective, shift: float) -> float:
+    """The shift at which pooled latents are as hidden as whole ones at ``shift``.
+
+    Four values carry what one does there, and the noise of their mean is half of theirs (Esser et al.
+    2024, eq. 23). V-prediction's is part of its schedule, and stays.
+    """
+    return shift / 2 if objective == "flow" else shift
 
 
 def objective_of(made: SchedulerMixin) -> tuple[Objective, float]:

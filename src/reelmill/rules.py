@@ -22,6 +22,7 @@ def check_rules(params: "Params") -> None:
     _check_shape(params)
     _check_model(params)
     _check_augment(params)
+    _check_coarse(params)
     _check_loss(params)
     _check_optimizer(params)
     _check_processes(params)
@@ -168,6 +169,27 @@ def _check_augment(params: "Params") -> None:
         raise ValueError("augment.versions: 0: so no clip is changed, but a change is set; nearest: 1")
     if augment.versions and not changes:
         raise ValueError(f"augment.versions: {augment.versions}: none of augment's changes is set; nearest: 0")
+
+
+def _check_coarse(params: "Params") -> None:
+    share = params.train.coarse_share
+    if not share:
+        return
+    if params.model.source is not None:
+        raise ValueError(
+            f"train.coarse_share: {share:g}: is for training from scratch, and model.source is pretrained; nearest: 0"
+        )
+    # A pretrained autoencoder's compression is known when it is loaded: the stage checks it then.
+    if params.autoencoder_source is None:
+        multiple = 2 * params.autoencoder.spatial_compression * params.model.patch_size
+        for key in ("height_px", "width_px"):
+            side = getattr(params.data, key)
+            if side % multiple:
+                low = max(multiple, side // multiple * multiple)
+                raise ValueError(
+                    f"data.{key}: {side}: latents at half of it (train.coarse_share) must be whole patches: a multiple of "
+                    f"{multiple}; nearest: {low} or {low + multiple}, or coarse_share 0"
+                )
 
 
 def _check_loss(params: "Params") -> None:

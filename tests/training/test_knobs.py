@@ -42,6 +42,7 @@ CHANGE_WEIGHTS: list[tuple[str, object, dict[str, object]]] = [
     ("train.loss_weighting", "min_snr", {"train.objective": "v_prediction"}),
     ("train.loss_weighting", "logit_normal", {"train.timestep_sampling": "uniform"}),
     ("train.epochs", 9, {}),
+    ("train.coarse_share", 0.5, {}),
     ("train.batch_size", 8, {}),
     ("train.gradient_accumulation_steps", 2, {}),
     ("train.optimizer", "adamw", {}),

@@ -83,6 +83,11 @@ def _new(params: Params, clips: LatentClips, latents_dir: Path, family: Family) 
         raise UserError(
             f"model.patch_size: {patch}: does not divide the latents' size {height}x{width} in {latents_dir}; nearest: 1"
         )
+    if params.train.coarse_share and (height % (2 * patch) or width % (2 * patch)):
+        raise UserError(
+            f"train.coarse_share: {params.train.coarse_share:g}: half of the latents' size {height}x{width} in {latents_dir} is not "
+            f"whole patches of {patch}; nearest: 0"
+        )
     return family.build_transformer(
         params.model,
         info.latent_shape,

@@ -81,6 +81,11 @@ class Run:
         """Optimizer steps of the whole run."""
         return self.params.train.epochs * self.steps_per_epoch
 
+    @property
+    def coarse_steps(self) -> int:
+        """The first of them, which see the latents at half their height and width."""
+        return int(self.params.train.coarse_share * self.num_steps)
+
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """The averaged weights in the model's place, and the autoencoder beside it; memory is given back afterwards."""

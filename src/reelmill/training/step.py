@@ -15,7 +15,8 @@ def optimizer_step(run: Run, step: int) -> dict[str, Tensor | float]:
     settings = run.params.train
     accumulation = settings.gradient_accumulation_steps
     numbers = range(step * accumulation, (step + 1) * accumulation)
-    loss = sum(_backward(run, number, last=number == numbers[-1]) for number in numbers)
+    coarse = step < run.coarse_steps
+    loss = sum(_backward(run, number, coarse, last=number == numbers[-1]) for number in numbers)
     named = run.denoiser.parameters()
     grad_norm = torch.nn.utils.clip_grad_norm_(named.values(), settings.max_grad_norm)
     scale = rate_scale(step, run.num_steps, settings.warmup_steps, settings.schedule)
@@ -24,7 +25,7 @@ def optimizer_step(run: Run, step: int) -> dict[str, Tensor | float]:
     return {"loss": loss, "learning_rate": settings.learning_rate * scale, "grad_norm": grad_norm}
 
 
-def _backward(run: Run, number: int, last: bool) -> Tensor:
+def _backward(run: Run, number: int, coarse: bool, last: bool) -> Tensor:
     """Forward and backward of this process's part of a batch; returns the loss of the whole batch.
 
     Noise, levels and text length are drawn for the whole batch, whatever the number of processes, so
@@ -33,23 +34,26 @@ def _backward(run: Run, number: int, last: bool) -> Tensor:
     params, settings = run.params, run.params.train
     indices = run.order.batch(number, settings.batch_size)
     clean, text = run.clips.batch(indices, run.device)
+    shift = settings.shift
+    if coarse:
+        clean, shift = diffusion.pool(clean), diffusion.coarse_shift(settings.objective, shift)
     random = generator(settings.seed, "step", number)
     noise = torch.randn(clean.shape, generator=random).to(run.device)
     drawn = diffusion.sample_levels(settings.timestep_sampling, len(clean), random).to(run.device)
-    sigma = diffusion.shift_levels(drawn, settings.shift) if settings.objective == "flow" else drawn
+    sigma = diffusion.shift_levels(drawn, shift) if settings.objective == "flow" else drawn
     dropped = (torch.rand(len(clean), generator=random) < settings.caption_dropout).to(run.device)
     long = bool(torch.rand(1, generator=random) < params.model.text_encoder.long_share)
     text = run.denoiser.text_for(text, run.clips.empty_text, dropped, params.model, long)
     mine = run.processes.part(len(clean))
     clean, noise, sigma, drawn = clean[mine], noise[mine], sigma[mine], drawn[mine]
     text = {key: rows[mine] for key, rows in text.items()}
-    noisy = diffusion.add_noise(settings.objective, clean, noise, sigma, settings.shift)
+    noisy = diffusion.add_noise(settings.objective, clean, noise, sigma, shift)
     with run.processes.synchronised(run.predict, last):
         with autocast(run.device, settings.precision):
             prediction = run.predict(noisy, diffusion.timestep_of(settings.objective, sigma), text)
-        target = diffusion.target(settings.objective, clean, noise, sigma, settings.shift)
+        target = diffusion.target(settings.objective, clean, noise, sigma, shift)
         errors = losses.per_sample(settings.loss, prediction.float(), target)
-        weight = diffusion.loss_weight(settings.objective, settings.loss_weighting, drawn, settings.shift)
+        weight = diffusion.loss_weight(settings.objective, settings.loss_weighting, drawn, shift)
         loss = (weight * errors).mean() / settings.gradient_accumulation_steps
         loss.backward()
     return run.processes.mean(loss.detach())
