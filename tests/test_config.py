@@ -139,7 +139,10 @@ def test_wrong_setting_names_key_rule_and_nearest(tmp_path, section, values, tex
             {"train.coarse_share": 0.5, "data.height_px": 56, "data.width_px": 56},
             "data.height_px: 56: latents at half of it .*nearest: 48 or 64",
         ),
-        ({"train.coarse_share": 0.5, "model.source": "a/b", "train.mode": "full"}, "coarse_share: 0.5: is for training from scratch"),
+        (
+            {"train.coarse_share": 0.5, "model.source": "a/b", "train.mode": "full"},
+            "coarse_share: 0.5: is for training from scratch",
+        ),
         (
             {"model.source": "a/b", "train.mode": "lora", "train.lora.targets": []},
             "none named, so nothing would be trained",

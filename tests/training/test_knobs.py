@@ -136,6 +136,13 @@ def _whole_run(directory: Path, changes: dict[str, object], patch: pytest.Monkey
     return [row for row in log.told if row[1] not in ("iterations_per_s", "memory_mb")], record, kept
 
 
+def test_nothing_is_validated_or_previewed_on_coarse_latents_alone(in_trained, tmp_path, monkeypatch):
+    every_second = {"train.validate_every_steps": 2, "train.preview_every_steps": 2}
+    told, record, _ = _whole_run(tmp_path, {**every_second, "train.coarse_share": 0.5}, monkeypatch)
+    assert [row["step"] for row in record.validation] == [4, 6]  # three of the six steps are coarse
+    assert {step for step, name in told if name.endswith(".mp4")} == {4, 6}
+
+
 def test_gradient_checkpointing_keeps_fewer_activations_and_the_same_bytes(in_trained, tmp_path):
     _, weights = first_steps(load_params(), tmp_path)
     run, checkpointed = first_steps(params_with(tmp_path, {"train.gradient_checkpointing": True}), tmp_path)
@@ -182,8 +189,9 @@ def test_device_that_is_not_there_is_refused(in_trained, tmp_path):
     [
         {"train.optimizer": "schedule_free", "train.schedule": "constant", "train.ema_decay": 0.0},
         {"train.loss": {"mse": 0.5, "l1": 0.2, "huber": 1.0, "huber_delta": 0.1}, "train.gradient_checkpointing": True},
+        {"train.coarse_share": 0.7},
     ],
-    ids=["schedule_free", "losses"],
+    ids=["schedule_free", "losses", "coarse"],
 )
 def test_interrupted_run_ends_as_if_it_never_was(in_trained, tmp_path, monkeypatch, changes):
     monkeypatch.setattr(heldout, "read_clips", lambda clips, data: (read_clip(clip, data) for clip in clips))

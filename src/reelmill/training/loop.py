@@ -81,10 +81,13 @@ def train(
 
 
 def _due(run: Run, done: int) -> Due:
-    """All steps are told before what is no step begins, or its time would count as theirs."""
-    settings, last = run.params.train, done == run.num_steps
-    validation = done % (settings.validate_every_steps or run.steps_per_epoch) == 0 or last
-    preview = bool(settings.preview_every_steps) and done % settings.preview_every_steps == 0
+    """All steps are told before what is no step begins, or its time would count as theirs.
+
+    What was trained on coarse latents alone is no model of whole ones yet: it is not validated.
+    """
+    settings, last, whole = run.params.train, done == run.num_steps, done > run.coarse_steps
+    validation = (whole and done % (settings.validate_every_steps or run.steps_per_epoch) == 0) or last
+    preview = whole and bool(settings.preview_every_steps) and done % settings.preview_every_steps == 0
     saves = done % settings.save_every_steps == 0 or last
     log = done % LOG_EVERY == 0 or done % run.steps_per_epoch == 0 or saves or validation or preview
     return Due(log, validation, preview, saves)
