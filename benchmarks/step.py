@@ -3,7 +3,7 @@
 Run: python -m benchmarks.step [timed steps, 6 by default]. Same transformer, batch, precision and number of clips. That script
 encodes each batch's captions in the loop, padded to 226 tokens, and holds all latents in memory; ours maps latents that are
 encoded once. Ours stands twice: with the text encoder trained along, which is the default, and with a frozen one as theirs is,
-whose embeddings were encoded once. Each in processes of its own, in turns; medians.
+whose embeddings were encoded once. Then a LoRA of the same transformer, both ways. Each in processes of its own, in turns; medians.
 """
 
 import json
@@ -30,6 +30,7 @@ from reelmill.data.samples.captions import caption, num_phrasings
 from reelmill.models import autoencoder
 from reelmill.models.cogvideox import build_transformer, rotary_embedding
 from reelmill.models.families import FAMILIES
+from reelmill.models.lora import add_adapter
 from reelmill.models.text import build_text_encoder, fit_tokenizer, token_ids
 from reelmill.training.denoiser import Denoiser
 from reelmill.training.ema import averages_of
@@ -39,10 +40,12 @@ from reelmill.training.run import Run
 from reelmill.training.step import optimizer_step
 
 ROUNDS, WARM_UP = 2, 2
-VARIANTS = {
-    "as train_cogvideox_lora.py does it": "theirs",
-    "ours, frozen text encoder": "frozen",
-    "ours, text encoder trained along": "trained",
+VARIANTS = {  # with what each is compared
+    "theirs": ("all weights, as train_cogvideox_lora.py does it", "theirs"),
+    "frozen": ("ours, frozen text encoder", "theirs"),
+    "trained": ("ours, text encoder trained along", "theirs"),
+    "lora-theirs": ("LoRA, as that script does it", "lora-theirs"),
+    "lora": ("LoRA, ours", "lora-theirs"),
 }
 
 
@@ -81,16 +84,15 @@ def main() -> None:
             path
         )
         for _ in range(ROUNDS):
-            for name, variant in VARIANTS.items():
-                found[name].append(child(variant, path, steps))
+            for variant in VARIANTS:
+                found[variant].append(child(variant, path, steps))
     print(
         f"{params.train.batch_size} clips of {'x'.join(map(str, shape_of(params)))} latents, {steps} steps, {ROUNDS} rounds"
     )
-    base = median(row["seconds"] for row in found["as train_cogvideox_lora.py does it"])
-    for name, rows in found.items():
-        seconds = median(row["seconds"] for row in rows)
-        peak = max(row["peak_mb"] for row in rows)
-        print(f"  {name:36} {seconds:6.3f} s/step  {base / seconds:5.2f} times as fast  peak {peak:5.0f} MB")
+    seconds = {variant: median(row["seconds"] for row in rows) for variant, rows in found.items()}
+    for variant, (name, other) in VARIANTS.items():
+        peak, ratio = max(row["peak_mb"] for row in found[variant]), seconds[other] / seconds[variant]
+        print(f"  {name:46} {seconds[variant]:6.3f} s/step  {ratio:5.2f} times as fast  peak {peak:5.0f} MB")
 
 
 def child(variant: str, path: Path, steps: int) -> dict:
@@ -101,10 +103,11 @@ def child(variant: str, path: Path, steps: int) -> dict:
 
 def measure(variant: str, path: Path, steps: int) -> None:
     """Time steps; prints seconds a step and the peak memory in MB."""
-    params = load_params(ROOT / "presets/default.yaml")
+    params, lora = load_params(ROOT / "presets/default.yaml"), variant.startswith("lora")
     # Whole latents, as theirs are: a coarse step costs a third.
-    params = params.model_copy(update={"train": params.train.model_copy(update={"coarse_share": 0.0})})
-    step = theirs(params, path) if variant == "theirs" else ours(params, path, trained=variant == "trained")
+    changes = {"coarse_share": 0.0} | ({"optimizer": "adamw"} if lora else {})
+    params = params.model_copy(update={"train": params.train.model_copy(update=changes)})
+    step = theirs(params, path, lora) if "theirs" in variant else ours(params, path, variant)
     for number in range(WARM_UP):
         step(number)
     times = []
@@ -133,15 +136,15 @@ def captions(params: Params) -> list[str]:
     ]
 
 
-def ours(params: Params, path: Path, trained: bool) -> Callable[[int], object]:
+def ours(params: Params, path: Path, variant: str) -> Callable[[int], object]:
     """`optimizer_step` of a run on the default's shapes."""
-    texts = captions(params)
+    texts, trained = captions(params), variant == "trained"
     tokenizer = fit_tokenizer(texts, params.encode.vocabulary_size)
     encoder = build_text_encoder(params.model.text_encoder, len(tokenizer), 0).requires_grad_(trained)
     ids = token_ids(tokenizer, [*texts, ""], params.model.text_encoder.max_tokens)
     with torch.no_grad():
         text = ids.int() if trained else torch.cat([encoder(part)[0].half() for part in ids.split(64)])
-    denoiser = Denoiser(FAMILIES["cogvideox"], transformer_of(params), encoder if trained else None)
+    denoiser = Denoiser(FAMILIES["cogvideox"], transformer_of(params, variant == "lora"), encoder if trained else None)
     temporal = params.autoencoder.temporal_compression
     info = LatentsInfo(shape_of(params), 1.0, params.data.num_frames, temporal, "cogvideox", "", "", 0, "", "")
     clips = Clips(path, shape_of(params), params.samples.num_train_clips, text, info)
@@ -155,7 +158,7 @@ def ours(params: Params, path: Path, trained: bool) -> Callable[[int], object]:
     return lambda number: optimizer_step(run, number)
 
 
-def theirs(params: Params, path: Path) -> Callable[[int], object]:
+def theirs(params: Params, path: Path, lora: bool) -> Callable[[int], object]:
     """Latents in memory, captions encoded in the step, v-prediction weighted by 1 / (1 - alpha), AdamW."""
     count, texts = params.samples.num_train_clips, captions(params)
     shape = shape_of(params)
@@ -163,8 +166,9 @@ def theirs(params: Params, path: Path) -> Callable[[int], object]:
     latents = [row.float() for row in mapped]
     tokenizer = fit_tokenizer(texts, params.encode.vocabulary_size)
     encoder = build_text_encoder(params.model.text_encoder, len(tokenizer), 0).requires_grad_(False)
-    transformer, scheduler = transformer_of(params), CogVideoXDDIMScheduler(prediction_type="v_prediction")
-    optimizer = torch.optim.AdamW(transformer.parameters(), lr=params.train.learning_rate)
+    transformer, scheduler = transformer_of(params, lora), CogVideoXDDIMScheduler(prediction_type="v_prediction")
+    trained = [parameter for parameter in transformer.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=params.train.learning_rate)
 
     def step(number: int) -> None:
         indices = torch.randint(count, (params.train.batch_size,)).tolist()
@@ -186,17 +190,20 @@ def theirs(params: Params, path: Path) -> Callable[[int], object]:
         predicted = scheduler.get_velocity(prediction.float(), noisy, timesteps)
         weights = (1 / (1 - scheduler.alphas_cumprod[timesteps])).view(-1, 1, 1, 1, 1)
         (weights * (predicted - clean) ** 2).mean().backward()
-        torch.nn.utils.clip_grad_norm_(transformer.parameters(), params.train.max_grad_norm)
+        torch.nn.utils.clip_grad_norm_(trained, params.train.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad()
 
     return step
 
 
-def transformer_of(params: Params) -> torch.nn.Module:
-    """The default's transformer."""
+def transformer_of(params: Params, lora: bool) -> torch.nn.Module:
+    """The default's transformer, or it with an adapter that alone is trained."""
     temporal, width = params.autoencoder.temporal_compression, params.model.text_encoder.width
-    return build_transformer(params.model, shape_of(params), params.data.num_frames, temporal, width, 0)
+    made = build_transformer(params.model, shape_of(params), params.data.num_frames, temporal, width, 0)
+    if lora:
+        add_adapter(made, params.train.lora, FAMILIES["cogvideox"], 0)
+    return made
 
 
 if __name__ == "__main__":
