@@ -24,6 +24,14 @@ def change_index(directory: Path, **values) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
+def test_relative_source_of_a_temporary_workspace_is_the_checkouts(wan, tmp_path, monkeypatch):
+    workspace = tmp_path / "workspace"
+    workspace.mkdir()
+    monkeypatch.chdir(workspace)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))  # as DVC and the flows tell it
+    assert sources.resolve("wan", "model.source", ["transformer"]) == wan
+
+
 @pytest.mark.parametrize(
     ("error", "text"),
     [

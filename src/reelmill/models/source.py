@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 
 from reelmill.errors import UserError
 from reelmill.storage import hash_bytes, hash_path, read_json
+from reelmill.workspace import main_checkout
 
 INDEX = "model_index.json"
 BASE = "base.json"  # in a LoRA's directory: which pipeline it belongs to
@@ -28,7 +29,8 @@ _ONE_PART = ("*.safetensors", "*.json", "*.model", "*.txt")
 def resolve(source: str, key: str, parts: Sequence[str]) -> Path:
     """The local directory of a source whose ``parts`` (folders) are whole; a hub id is downloaded, those parts alone.
 
-    A LoRA's directory stands for the pipeline that it was trained on.
+    A LoRA's directory stands for the pipeline that it was trained on. A relative path is looked for in the
+    workspace, then in the checkout that it belongs to.
 
     Args:
         key: the setting that names the source, for the error.
@@ -37,6 +39,8 @@ def resolve(source: str, key: str, parts: Sequence[str]) -> Path:
         UserError: when it is neither a directory nor a hub id, cannot be reached, is behind a licence, or not whole.
     """
     directory = Path(source)
+    if not directory.is_dir() and not directory.is_absolute():
+        directory = main_checkout() / source
     if not directory.is_dir():
         if not _HUB_ID.fullmatch(source):
             raise UserError(
