@@ -3,7 +3,13 @@ from pathlib import Path
 
 import httpx
 import pytest
-from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 from models.tiny import save_tiny_pipeline
 
 from reelmill.errors import UserError
@@ -37,6 +43,7 @@ def test_relative_source_of_a_temporary_workspace_is_the_checkouts(wan, tmp_path
     [
         (GatedRepoError("gated", response=ANSWER), r"licence must be accepted .*https://huggingface.co/owner/name.*hf auth login"),
         (RepositoryNotFoundError("none", response=ANSWER), "no such repository on the hub, or a private one"),
+        (RevisionNotFoundError("none", response=ANSWER), "has no revision v1. Name a branch, tag or commit"),
         (LocalEntryNotFoundError("offline"), "the hub cannot be reached.*hf download owner/name"),
         (HfHubHTTPError("cut off", response=ANSWER), r"download was interrupted: .*\nRun again: what has arrived is kept"),
     ],
@@ -46,15 +53,16 @@ def test_hub_that_gives_nothing_says_what_to_do(monkeypatch, error, text):
         raise error
 
     monkeypatch.setattr(sources, "snapshot_download", refuse)
-    with pytest.raises(UserError, match=f"model.source: owner/name: .*{text}"):
-        open_source("owner/name", FAMILIES["wan"])
+    with pytest.raises(UserError, match=f"model.source: owner/name@v1: .*{text}"):
+        open_source("owner/name@v1", FAMILIES["wan"])
 
 
 def test_hub_id_is_downloaded_in_the_parts_that_are_needed(monkeypatch, wan):
     asked = {}
     monkeypatch.setattr(sources, "snapshot_download", lambda name, **given: asked.update({name: given}) or str(wan))
-    assert open_source("owner/name", FAMILIES["wan"]) == wan
+    assert open_source("owner/name@1a2b3c", FAMILIES["wan"]) == wan
     patterns = asked["owner/name"]["allow_patterns"]
+    assert asked["owner/name"]["revision"] == "1a2b3c"
     assert {"model_index.json", "transformer/*", "scheduler/*"} <= set(patterns)
     assert "text_encoder/*" not in patterns
 

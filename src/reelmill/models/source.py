@@ -13,6 +13,7 @@ from huggingface_hub.errors import (
     HFValidationError,
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
+    RevisionNotFoundError,
 )
 from safetensors import SafetensorError, safe_open
 
@@ -22,7 +23,7 @@ from reelmill.workspace import main_checkout
 
 INDEX = "model_index.json"
 BASE = "base.json"  # in a LoRA's directory: which pipeline it belongs to
-_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+_HUB_ID = re.compile(r"(\w[\w.-]*/\w[\w.-]*)(?:@(\w[\w./-]*))?")  # with a branch, tag or commit after @
 _ONE_PART = ("*.safetensors", "*.json", "*.model", "*.txt")
 
 
@@ -42,9 +43,9 @@ def resolve(source: str, key: str, parts: Sequence[str]) -> Path:
     if not directory.is_dir() and not directory.is_absolute():
         directory = main_checkout() / source
     if not directory.is_dir():
-        if not _HUB_ID.fullmatch(source):
+        if hub_id(source) is None:
             raise UserError(
-                f"{key}: {source}: no such directory, and no hub id (owner/name). Correct the path; relative ones start at the repository's root."
+                f"{key}: {source}: no such directory, and no hub id (owner/name, or owner/name@revision). Correct the path; relative ones start at the repository's root."
             )
         directory = _download(source, key, [INDEX, BASE, "config.json", *(f"{part}/*" for part in parts)])
         if not any((directory / name).is_file() for name in (INDEX, BASE)):  # an encoder or autoencoder by itself
@@ -57,11 +58,21 @@ def resolve(source: str, key: str, parts: Sequence[str]) -> Path:
     return directory
 
 
+def hub_id(source: str) -> tuple[str, str | None] | None:
+    """Name and revision of a hub id, ``owner/name`` or ``owner/name@revision``; None for what is none."""
+    return (found[1], found[2]) if (found := _HUB_ID.fullmatch(source)) else None
+
+
 def _download(source: str, key: str, patterns: Sequence[str]) -> Path:
-    page = f"https://huggingface.co/{source}"
+    named = hub_id(source)
+    assert named is not None
+    name, revision = named
+    page = f"https://huggingface.co/{name}"
     try:
         return Path(
-            snapshot_download(source, allow_patterns=list(patterns), ignore_patterns=["*.bin", "*.pt", "*.ckpt"])
+            snapshot_download(
+                name, revision=revision, allow_patterns=list(patterns), ignore_patterns=["*.bin", "*.pt", "*.ckpt"]
+            )
         )
     except GatedRepoError:
         raise UserError(
@@ -72,10 +83,14 @@ def _download(source: str, key: str, patterns: Sequence[str]) -> Path:
         raise UserError(
             f"{key}: {source}: no such repository on the hub, or a private one. Correct the name, or log in with `hf auth login`."
         ) from None
+    except RevisionNotFoundError:
+        raise UserError(
+            f"{key}: {source}: the repository has no revision {revision}. Name a branch, tag or commit of {page}."
+        ) from None
     except LocalEntryNotFoundError:
         raise UserError(
             f"{key}: {source}: not in the local cache, and the hub cannot be reached. Connect, or download it elsewhere with "
-            f"`hf download {source}` and give the directory's path."
+            f"`hf download {name}` and give the directory's path."
         ) from None
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         raise UserError(

@@ -7,6 +7,7 @@ from reelmill.config import Params
 from reelmill.data.latents import LatentsInfo
 from reelmill.models.comfyui import COMFYUI_WEIGHTS
 from reelmill.models.families import FAMILIES
+from reelmill.models.source import hub_id
 from reelmill.sampling import call_arguments
 from reelmill.storage import atomic_path, hash_path, hash_value, read_json, write_json, write_text
 from reelmill.training.checkpoints import Checkpoints
@@ -114,11 +115,18 @@ def _how_to_load(params: Params, scheduler: str) -> str:
     comfyui = f"# In ComfyUI: {COMFYUI_WEIGHTS}."
     if params.model.family == "cogvideox":
         comfyui = "# Not tried in ComfyUI: diffusers has no converter that would prove a file for it."
+    assert params.model.source is not None  # a rule of the settings
     return f"""from diffusers import {scheduler}
-pipe = DiffusionPipeline.from_pretrained({params.model.source!r})
+pipe = DiffusionPipeline.from_pretrained({_in_python(params.model.source)})
 pipe.load_lora_weights("path/to/this/directory")
 pipe.scheduler = {scheduler}.from_pretrained("path/to/this/directory", subfolder="scheduler")
 {comfyui}"""
+
+
+def _in_python(source: str) -> str:
+    """A source as vanilla diffusers is told of it."""
+    name, revision = hub_id(source) or (source, None)
+    return repr(name) if revision is None else f"{name!r}, revision={revision!r}"
 
 
 def _origin(source: tuple[str, str | None] | None) -> str | None:
