@@ -86,11 +86,6 @@ class Run:
         """The first of them, which see the latents at half their height and width."""
         return int(self.params.train.coarse_share * self.num_steps)
 
-    def in_phase(self, step: int) -> tuple[int, int]:
-        """The place of a step in its phase, coarse or whole, and the phase's length: each warms up and decays by itself."""
-        coarse = self.coarse_steps
-        return (step, coarse) if step < coarse else (step - coarse, self.num_steps - coarse)
-
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """The averaged weights in the model's place, and the autoencoder beside it; memory is given back afterwards."""

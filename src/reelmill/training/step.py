@@ -19,7 +19,7 @@ def optimizer_step(run: Run, step: int) -> dict[str, Tensor | float]:
     loss = sum(_backward(run, number, coarse, last=number == numbers[-1]) for number in numbers)
     named = run.denoiser.parameters()
     grad_norm = torch.nn.utils.clip_grad_norm_(named.values(), settings.max_grad_norm)
-    scale = rate_scale(*run.in_phase(step), settings.warmup_steps, settings.schedule)
+    scale = rate_scale(step, run.num_steps, settings.warmup_steps, settings.schedule)
     run.optimizers.step(scale)
     run.average.update(named, step)
     return {"loss": loss, "learning_rate": settings.learning_rate * scale, "grad_norm": grad_norm}
