@@ -7,7 +7,7 @@ from PIL import Image
 
 from reelmill.evaluation.inputs import load_videos
 
-COLUMNS, ROWS, GAP_PX, COLOURS = 6, 2, 2, 64
+COLUMNS, ROWS, GAP_PX, COLOURS = 6, 2, 2, 256
 
 
 def main() -> None:
@@ -15,7 +15,10 @@ def main() -> None:
     held_out = [video for video in load_videos(Path("results/generate")) if video.group == "held_out"]
     first_seed = [video for video in held_out if video.seed == held_out[0].seed][: COLUMNS * ROWS]
     clips = np.stack([video.frames() for video in first_seed])
-    pages = [Image.fromarray(page(clips[:, frame])).quantize(COLOURS) for frame in range(clips.shape[1])]
+    frames = [page(clips[:, frame]) for frame in range(clips.shape[1])]
+    # One palette for all, of the colours that there are, however rare: median cut would spend it on the background.
+    palette = Image.fromarray(np.concatenate(frames)).quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE)
+    pages = [Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     target = Path("docs/images/generated.gif")
     target.parent.mkdir(parents=True, exist_ok=True)
     pages[0].save(target, save_all=True, append_images=pages[1:], duration=125, loop=0)
