@@ -5,12 +5,12 @@ from pathlib import Path
 from flows.pipeline import STAGES
 from reelmill.config import Params, load_params
 from reelmill.errors import UserError
+from reelmill.rules import STARTS
 from reelmill.settings import change
 from reelmill.storage import remove
 from reelmill.tracking import registry
 from reelmill.tracking.registry import Version
 
-STARTS = Path("models/start")
 SETTINGS = Path("params.yaml")
 # What a source's own autoencoder and text encoders stand for.
 _WITH_IT = ("autoencoder.source", "autoencoder.subfolder", "model.text_encoder.source", "model.text_encoder.subfolder")

@@ -73,11 +73,11 @@ def test_every_preset_checks(name, tmp_path, monkeypatch):
         ("train", {"loss_weighting": "logit_normal"}, "count twice: set train.timestep_sampling: uniform"),
         (
             "train",
-            {"loss_weighting": "logit_normal", "objective": "v_prediction"},
+            {"loss_weighting": "logit_normal", "objective": "v_prediction", "shift": 1.0},
             "logit_normal is for objective flow",
         ),
         ("train", {"loss": {"mse": 0, "l1": 0, "huber": 0, "huber_delta": 1}}, "all weigh 0.*nearest: mse 1.0"),
-        ("train", {"optimizer": "schedule_free"}, "train.schedule: cosine: .*use constant"),
+        ("train", {"optimizer": "schedule_free"}, "train.schedule: linear: .*use constant"),
         ("train", {"optimizer": "schedule_free", "schedule": "constant"}, "train.ema_decay: 0.995: .*use 0"),
         ("augment", {"flip_horizontal": True}, "augment.versions: 0: .*nearest: 1"),
         ("augment", {"versions": 2}, "augment.versions: 2: none .*nearest: 0"),
@@ -133,7 +133,7 @@ def test_wrong_setting_names_key_rule_and_nearest(tmp_path, section, values, tex
         ({"model.family": "hunyuan_video", "sampling.scheduler": "dpmsolver"}, "hunyuan_video use unipc or euler"),
         (
             {"train.objective": "v_prediction", "train.shift": 3.0},
-            "unipc: knows no train.shift .*3: use ddim, or source",
+            "unipc: knows no train.shift .*3: use ddim, or source, or train.shift 1",
         ),
         (
             {"train.coarse_share": 0.5, "data.height_px": 56, "data.width_px": 56},

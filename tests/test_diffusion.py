@@ -146,6 +146,14 @@ def test_logit_normal_weight_is_the_density_that_is_sampled():
     assert torch.isfinite(diffusion.loss_weight("flow", "logit_normal", torch.tensor([0.0, 1.0]))).all()
 
 
+def test_level_like_flows_hides_as_much():
+    assert diffusion.level_like_flow("flow", 0.8) == 0.8
+    for level, shift in ((0.5, 1.0), (0.8, 1.0), (0.95, 3.0)):
+        found = torch.tensor([diffusion.level_like_flow("v_prediction", level, shift)])
+        a, s = diffusion.signal_and_noise("v_prediction", found, shift)
+        assert float(a / s) == pytest.approx((1 - level) / level, rel=0.01)
+
+
 def test_pooled_latents_at_the_coarse_shift_are_as_hidden_as_whole_ones():
     noise = torch.randn(64, 5, 8, 16, 16, generator=generator("noise"))
     assert diffusion.pool(noise).shape == (64, 5, 8, 8, 8)

@@ -110,6 +110,15 @@ def shift_levels(sigma: Levels, shift: float) -> Levels:
     return shift * sigma / (1 + (shift - 1) * sigma)
 
 
+def level_like_flow(objective: Objective, level: float, shift: float = 1.0) -> float:
+    """The level at which an objective leaves as much signal beside its noise as rectified flow does at ``level``."""
+    if objective == "flow":
+        return level
+    levels = torch.arange(1, NUM_TRAIN_TIMESTEPS + 1) / NUM_TRAIN_TIMESTEPS
+    a, s = signal_and_noise(objective, levels, shift)
+    return float(levels[(torch.log(a / s) - math.log((1 - level) / level)).abs().argmin()])
+
+
 def pool(latents: Latents) -> Latents:
     """Latents at half their height and width: the mean of each square of four."""
     return avg_pool3d(latents, (1, 2, 2))  # over c h w, with t for its channels

@@ -1,10 +1,12 @@
 """Rules that tie settings together, checked before anything is loaded or trained."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from reelmill.config import Params
 
+STARTS = Path("models/start")  # where a retraining puts the champion's weights to go on from
 NORM_GROUPS = 8  # of the autoencoder's group normalisation
 _FRAMES = {"cogvideox": (8, (0, 1)), "wan": (4, (1,)), "hunyuan_video": (4, (1,))}  # counts' remainders by a modulus
 _SIDE_PX = {"cogvideox": 8, "wan": 16, "hunyuan_video": 16}  # what the pipeline asks sides to be multiples of
@@ -53,7 +55,7 @@ def _check_family(params: "Params") -> None:
             raise ValueError(f"{key}: {sampler}: {nearest}; for family {family} use {' or '.join(_SAMPLERS[family])}")
         if train.objective == "v_prediction" and train.shift != 1 and sampler != "ddim":
             raise ValueError(
-                f"{key}: {sampler}: knows no train.shift of the v_prediction schedule, which is {train.shift:g}: use ddim, or source"
+                f"{key}: {sampler}: knows no train.shift of the v_prediction schedule, which is {train.shift:g}: use ddim, or source, or train.shift 1"
             )
     if family != "cogvideox" and params.autoencoder_source is None and params.autoencoder.temporal_compression != 4:
         raise ValueError(
@@ -175,7 +177,9 @@ def _check_coarse(params: "Params") -> None:
     share = params.train.coarse_share
     if not share:
         return
-    if params.model.source is not None:
+    # A retraining writes the champion there by itself, over settings that are meant for scratch: it has no coarse steps.
+    source = params.model.source
+    if source is not None and not Path(source).is_relative_to(STARTS):
         raise ValueError(
             f"train.coarse_share: {share:g}: is for training from scratch, and model.source is pretrained; nearest: 0"
         )

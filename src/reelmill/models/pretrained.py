@@ -13,7 +13,7 @@ from reelmill.errors import UserError
 from reelmill.models.families import FAMILIES, check_source, named_by
 from reelmill.models.family import Family
 from reelmill.models.lora import LORA_WEIGHTS, load_adapter
-from reelmill.models.source import BASE, INDEX, loading, read_index, resolve, weights_digest
+from reelmill.models.source import BASE, INDEX, loading, local, read_index, resolve, weights_digest
 from reelmill.storage import read_json
 
 PARTS = ("scheduler", "tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2", "transformer", "vae")
@@ -110,9 +110,9 @@ def check_base(path: Path, directory: Path) -> None:
 
 def open_source(source: str, family: Family, parts: tuple[str, ...] = ("transformer", "scheduler")) -> Path:
     """The directory of a pretrained pipeline of ``family``. Raises `UserError` when it is none, or cannot be trained."""
-    if (Path(source) / BASE).is_file():
+    if (adapter := local(source) / BASE).is_file():
         raise UserError(
-            f"model.source: {source}: a LoRA, and training does not go on from one. Name the pipeline that it was trained on: {read_json(Path(source) / BASE)['source']}."
+            f"model.source: {source}: a LoRA, and training does not go on from one. Name the pipeline that it was trained on: {read_json(adapter)['source']}."
         )
     directory = resolve(source, "model.source", parts)
     check_source(directory, family)

@@ -30,8 +30,7 @@ _ONE_PART = ("*.safetensors", "*.json", "*.model", "*.txt")
 def resolve(source: str, key: str, parts: Sequence[str]) -> Path:
     """The local directory of a source whose ``parts`` (folders) are whole; a hub id is downloaded, those parts alone.
 
-    A LoRA's directory stands for the pipeline that it was trained on. A relative path is looked for in the
-    workspace, then in the checkout that it belongs to.
+    A LoRA's directory stands for the pipeline that it was trained on.
 
     Args:
         key: the setting that names the source, for the error.
@@ -39,9 +38,7 @@ def resolve(source: str, key: str, parts: Sequence[str]) -> Path:
     Raises:
         UserError: when it is neither a directory nor a hub id, cannot be reached, is behind a licence, or not whole.
     """
-    directory = Path(source)
-    if not directory.is_dir() and not directory.is_absolute():
-        directory = main_checkout() / source
+    directory = local(source)
     if not directory.is_dir():
         if hub_id(source) is None:
             raise UserError(
@@ -56,6 +53,12 @@ def resolve(source: str, key: str, parts: Sequence[str]) -> Path:
         if (directory / part).is_dir():
             check_whole(directory / part)
     return directory
+
+
+def local(source: str) -> Path:
+    """Where a source would lie: a relative path in the workspace, or else in the checkout that it belongs to."""
+    path = Path(source)
+    return path if path.is_dir() or path.is_absolute() else main_checkout() / path
 
 
 def hub_id(source: str) -> tuple[str, str | None] | None:
@@ -90,7 +93,7 @@ def _download(source: str, key: str, patterns: Sequence[str]) -> Path:
     except LocalEntryNotFoundError:
         raise UserError(
             f"{key}: {source}: not in the local cache, and the hub cannot be reached. Connect, or download it elsewhere with "
-            f"`hf download {name}` and give the directory's path."
+            f"`hf download {name}{f' --revision {revision}' if revision else ''}` and give the directory's path."
         ) from None
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         raise UserError(

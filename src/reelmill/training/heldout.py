@@ -52,7 +52,7 @@ class HeldOut:
 
         The last is the root mean square error, in 8-bit pixel values, of the clip decoded from the
         predicted clean latents, against the clip as it was read: comparable across autoencoders and
-        objectives, which the losses are not.
+        objectives (the level is flow's, and another objective's that of as much noise), which the losses are not.
         """
         return self.measure(denoiser, autoencoder)[0]
 
@@ -77,12 +77,12 @@ class HeldOut:
 
     def _clean_errors(self, denoiser: Denoiser, autoencoder: Any, level: float) -> dict[str, float]:
         """By clip, the root mean square error in 8-bit pixel values of the predicted clean clip."""
-        indices = self.indices[: len(self._pixels)]
+        indices, train = self.indices[: len(self._pixels)], self.params.train
+        level = diffusion.level_like_flow(train.objective, level, train.shift)
         errors: dict[str, float] = {}
         for start in range(0, len(indices), self.batch_size):
             part = indices[start : start + self.batch_size]
             _, _, prediction, sigma, noisy = self._predict(denoiser, part, level)
-            train = self.params.train
             clean = diffusion.predicted_clean(train.objective, noisy, prediction, sigma, train.shift)
             latents, decode = clean / self.clips.info.scaling_factor, denoiser.family.decode_latents
             with autocast(latents.device, train.precision):

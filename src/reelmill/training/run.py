@@ -83,8 +83,8 @@ class Run:
 
     @property
     def coarse_steps(self) -> int:
-        """The first of them, which see the latents at half their height and width."""
-        return int(self.params.train.coarse_share * self.num_steps)
+        """The first of them, which see the latents at half their height and width; none where the weights are trained already."""
+        return 0 if self.params.model.source is not None else int(self.params.train.coarse_share * self.num_steps)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
