@@ -16,6 +16,7 @@ RIGHT = {
     "train.objective": "v_prediction",
     "train.shift": 3.0,
     "sampling.scheduler": "source",
+    "train.coarse_share": 0.0,
     "model.text_encoder.max_tokens": TOKENS,
     "model.text_encoder.short_tokens": TOKENS,
 }
