@@ -15,6 +15,7 @@ from tracked_workspace import (
     write_generated,
 )
 
+from reelmill.config import load_params
 from reelmill.errors import UserError
 from reelmill.storage import hash_path, remove, write_text
 from reelmill.tracking import evaluation_hash, log_evaluation, log_generation, model_hash, record
@@ -77,7 +78,7 @@ def test_other_evaluate_settings_open_a_run_that_carries_the_training(params, cl
     run = client.get_run(other)
     assert run.info.status == "FINISHED"
     assert run.data.params["evaluate.confidence"] == "0.99"
-    assert run.data.params["train.learning_rate"] == "0.004"
+    assert run.data.params["train.learning_rate"] == str(load_params().train.learning_rate)
     assert history(client, other, "training/loss") == [(1, 2.0), (2, 1.0), (3, 2.0 / 3)]
     assert history(client, other, "autoencoder/loss") == [(1, 0.5), (2, 0.25)]
     assert run.data.metrics["train/validation_loss"] == 0.75
@@ -123,7 +124,7 @@ def test_training_that_the_store_never_saw_is_logged_from_its_files(params, clie
     write_text(Path("results/train/previews/step-000900/a.mp4"), "preview")
     run_id = log_evaluation(params)
     run = client.get_run(run_id)
-    assert run.data.params["train.learning_rate"] == "0.004"
+    assert run.data.params["train.learning_rate"] == str(load_params().train.learning_rate)
     assert history(client, run_id, "training/loss") == [(1, 1.5), (2, 1.25), (3, 1.125)]
     assert run.data.metrics["train/validation_loss"] == 0.75
     assert run.data.metrics["fit-autoencoder/psnr_db/validation"] == 30.5

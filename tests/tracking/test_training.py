@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from tracked_workspace import PIPELINE, artifacts, history, runs, train
 
+from reelmill.config import load_params
 from reelmill.errors import UserError
 from reelmill.storage import remove, write_text
 from reelmill.tracking import TrainingLog, catch_up
@@ -20,7 +21,7 @@ def test_run_holds_settings_figures_data_and_lineage(params, client, in_process)
     train(params, range(1, 4))
     (run,) = runs(client)
     assert run.info.status == "FINISHED"
-    assert run.data.params["train.learning_rate"] == "0.004"
+    assert run.data.params["train.learning_rate"] == str(load_params().train.learning_rate)
     assert run.data.params["samples.colors"] == '["red", "green", "blue", "yellow", "magenta", "cyan"]'
     assert not [key for key in run.data.params if key.startswith(("generate.", "evaluate.", "tracking."))]
     assert history(client, run.info.run_id, "training/loss") == [(1, 2.0), (2, 1.0), (3, 2.0 / 3)]
