@@ -119,9 +119,10 @@ def main() -> None:
         for seconds in times:
             if seconds > third:
                 best.go_on(seconds)
-    for name, levels in (("clean error", ERRORS), ("colour", COLORS)):
-        for level in levels:
-            print(compared(name, level, ours, best))
+    for level in ERRORS:
+        print(compared(f"clean error {level:g}", error_below(level), ours, best))
+    for level in COLORS:
+        print(compared(f"colour {level:g}", color_above(level), ours, best))
 
 
 def measured_steps(coarse: int, last: int) -> list[int]:
@@ -146,17 +147,23 @@ def reference(rate: float, directory: Path) -> Training:
     return Training(f"reference at {rate:g}", params, directory, frozen_text=True)
 
 
-def compared(name: str, level: float, ours: Training, theirs: Training) -> str:
+def error_below(level: float) -> Callable[[Point], bool]:
+    """Whether a measurement's clean error has come down to a level."""
+    return lambda point: point.error <= level
+
+
+def color_above(level: float) -> Callable[[Point], bool]:
+    """Whether a measurement's share of right colours has come up to a level."""
+    return lambda point: point.color >= level
+
+
+def compared(level: str, reached: Callable[[Point], bool], ours: Training, theirs: Training) -> str:
     """One line of the last table."""
-    by_error = name == "clean error"
-    times = [
-        training.first(lambda point: point.error <= level if by_error else point.color >= level)
-        for training in (ours, theirs)
-    ]
+    times = [training.first(reached) for training in (ours, theirs)]
     told = ["not reached" if seconds is None else f"{seconds:.0f} s" for seconds in times]
     ratio = "" if times[0] is None else f"{(times[1] or theirs.seconds) / times[0]:.1f}"
     more = "more than " if ratio and times[1] is None else ""
-    return f"{name} {level:g}: ours {told[0]}, {theirs.name} {told[1]}" + (f": {more}{ratio} times" if ratio else "")
+    return f"{level}: ours {told[0]}, {theirs.name} {told[1]}" + (f": {more}{ratio} times" if ratio else "")
 
 
 if __name__ == "__main__":

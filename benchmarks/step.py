@@ -104,7 +104,7 @@ def child(variant: str, path: Path, steps: int) -> dict:
 def measure(variant: str, path: Path, steps: int) -> None:
     """Time steps; prints seconds a step and the peak memory in MB."""
     params, lora = load_params(ROOT / "presets/default.yaml"), variant.startswith("lora")
-    # Whole latents, as theirs are: a coarse step costs a third.
+    # Whole latents, as theirs are: a coarse step costs two fifths.
     changes = {"coarse_share": 0.0} | ({"optimizer": "adamw"} if lora else {})
     params = params.model_copy(update={"train": params.train.model_copy(update=changes)})
     step = theirs(params, path, lora) if "theirs" in variant else ours(params, path, variant)
