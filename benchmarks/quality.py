@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 from reelmill.config import Params, load_params
 from reelmill.models.pretrained import load_autoencoder

@@ -12,6 +12,8 @@ from reelmill.config import Device, Precision
 from reelmill.errors import UserError
 from reelmill.storage import hash_value
 
+PLAIN_ATTENTION_TOKENS = 512  # of the video: up to here `choose_attention` takes plain products
+
 
 def choose_device(device: Device) -> torch.device:
     """The device that a setting means. Raises `UserError` for ``cuda`` where there is none."""
@@ -45,6 +47,19 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 def weights_dtype(device: torch.device, precision: Precision) -> torch.dtype:
     """What frozen weights are kept in: they are computed with in bf16 wherever `autocast` is, and need no more."""
     return torch.float32 if isinstance(autocast(device, precision), nullcontext) else torch.bfloat16
+
+
+def choose_attention(device: torch.device, precision: Precision, tokens: int) -> None:
+    """Attention of this process's transformers by plain matrix products, or torch's own choice.
+
+    On a CPU with bf16 torch's fused attention takes twice as long for a few hundred tokens (docs/LOG.md);
+    for more the products' scores no longer fit its cache, and they take more memory.
+    """
+    bf16 = not isinstance(autocast(device, precision), nullcontext)
+    plain = device.type == "cpu" and bf16 and tokens <= PLAIN_ATTENTION_TOKENS
+    # Both switches hold for every device, whatever the module's name says.
+    torch.backends.cuda.enable_flash_sdp(not plain)
+    torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(plain)
 
 
 def numerics() -> dict[str, object]:

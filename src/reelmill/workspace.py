@@ -23,8 +23,9 @@ OWNER = Path(".reelmill/locks/workspace.lock")
 OWNER_VARIABLE = "REELMILL_OWNER"  # the process that a stage belongs to, and does not outlive
 KEPT_STATES = 3  # unfinished states of other settings that are kept, a stage
 _ENVIRONMENT = {  # set where the user has not: no telemetry, no chatter, deterministic matrix products on a GPU
-    # Threads that wait sleep: alone on the machine it costs nothing, beside other work it is 4 to 7 times faster.
-    "OMP_WAIT_POLICY": "PASSIVE",
+    # Threads that wait spin for microseconds and then sleep: to sleep at once halves the speed of small steps, and to
+    # spin for long stands in the way of other work (docs/LOG.md).
+    "GOMP_SPINCOUNT": "1000",
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
     "TRANSFORMERS_VERBOSITY": "error",
     "DVC_NO_ANALYTICS": "1",

@@ -46,6 +46,12 @@ class Denoiser:
             text = {"text": self.text_encoder(text["text"].long())[0]}
         return self.family.predict(self.transformer, noisy, timestep, text)
 
+    def video_tokens(self, latent_shape: tuple[int, int, int, int]) -> int:
+        """How many patches the transformer makes of latents of shape (t, c, h, w)."""
+        frames, _, height, width = latent_shape
+        patch_t, patch = self.family.patch_sizes(self.transformer.config)
+        return frames // patch_t * (height // patch) * (width // patch)
+
     def text_for(self, text: Text, empty: Text, dropped: Bool[Tensor, " b"], model: Model, long: bool) -> Text:
         """The batch's text with dropped captions made empty, cut to the short length where all fit.
 

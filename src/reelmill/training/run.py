@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from reelmill.compute import choose_device, release_memory
+from reelmill.compute import choose_attention, choose_device, release_memory
 from reelmill.config import Params
 from reelmill.data.latents import BatchOrder, LatentClips
 from reelmill.models.family import Text, TextParts
@@ -114,6 +114,7 @@ def start(
     require_optimizer(settings.optimizer)
     clips = LatentClips(latents_dir, "train")
     denoiser = build_denoiser(params, clips, latents_dir, base, device)
+    choose_attention(device, settings.precision, denoiser.video_tokens(clips.info.latent_shape))
     save_memory_and_time(denoiser, settings.gradient_checkpointing, settings.compile)
     named = denoiser.parameters()
     trained_text: TextParts = {}
