@@ -39,6 +39,7 @@ SMALL = {
     "generate.num_seen": 1,
     "generate.num_held_out": 0,
     "generate.seeds": [0],
+    "generate.precision": "fp32",  # as a vanilla call computes, wherever bf16 is fast
     "model.text_encoder.max_tokens": TOKENS,
     "model.text_encoder.short_tokens": TOKENS,
 }
