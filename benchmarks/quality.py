@@ -7,7 +7,6 @@ padded to 226 tokens and encoded in each step by a text encoder that is not trai
 time each; the best by clean error goes on until it has had as long as ours. Seconds are those of training steps alone.
 """
 
-import os
 import sys
 import tempfile
 import time
@@ -15,8 +14,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 from reelmill.config import Params, load_params
 from reelmill.models.pretrained import load_autoencoder

@@ -7,7 +7,6 @@ whose embeddings were encoded once. Then a LoRA of the same transformer, both wa
 """
 
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -16,8 +15,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 import torch
 from diffusers import CogVideoXDDIMScheduler

@@ -5,7 +5,6 @@ the ratios are of neighbours in time. With 3000 30000 it tells whether time is l
 """
 
 import itertools
-import os
 import resource
 import subprocess
 import sys
@@ -15,8 +14,6 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from statistics import median
-
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 import av
 import numpy as np

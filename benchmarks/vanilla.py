@@ -4,12 +4,9 @@ Run after `make repro`: python -m benchmarks.vanilla [number of held-out prompts
 beside them stands what the generate stage made of the same prompts and seed.
 """
 
-import os
 import sys
 import time
 from pathlib import Path
-
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 import numpy as np
 import torch
