@@ -86,6 +86,7 @@ def test_every_preset_checks(name, tmp_path, monkeypatch):
         ("train", {"objective": "v_prediction", "batch_size": 0}, r"batch_size: .*nearest: 1 \(got 0\)"),
         ("generate", {"scheduler": "ddim"}, "generate.scheduler: ddim .* or euler"),
         ("model", {"num_attention_heads": 65}, r"num_attention_heads: .*nearest: 64 \(got 65\)"),
+        ("model", {"patch_size_t": 3}, r"patch_size_t: .*nearest: 2 \(got 3\)"),
         ("model", {"patch_size": 3}, r"patch_size: .*nearest: 2 \(got 3\)"),
         ("autoencoder", {"temporal_compression": 8}, r"temporal_compression: .*nearest: 4 \(got 8\)"),
         ("sampling", {"scheduler": "ddim"}, "with flow use unipc or dpmsolver"),
@@ -124,6 +125,7 @@ def test_wrong_setting_names_key_rule_and_nearest(tmp_path, section, values, tex
             {"model.family": "wan", "data.height_px": 72},
             "data.height_px: 72: must be a multiple of 16.*nearest: 64 or 80",
         ),
+        ({"model.family": "wan", "model.patch_size_t": 2}, "model.patch_size_t: 2: .* 17 are 5 of them; nearest: 1"),
         ({"model.family": "wan", "train.objective": "v_prediction"}, "family wan is trained with flow"),
         ({"model.family": "wan", "autoencoder.temporal_compression": 2}, "has 4 and no other; nearest: 4"),
         (

@@ -199,6 +199,7 @@ class Model(Section):
     num_attention_heads: Annotated[int, Field(ge=1, le=64)]
     attention_head_dim: Annotated[int, Field(ge=16)]
     patch_size: Literal[1, 2, 4]
+    patch_size_t: Literal[1, 2]
     time_embed_dim: Positive
     text_encoder: TextEncoder
 

@@ -89,6 +89,7 @@ def _check_shape(params: "Params") -> None:
                 f"data.{key}: {side}: must be a multiple of {multiple} ({_SIDE_PX[family]}, and spatial compression {spatial} "
                 f"x patch_size {params.model.patch_size}); nearest: {low} or {low + multiple}"
             )
+    _check_latent_frames(params)
     for index, phase in enumerate(autoencoder.phases):
         if params.autoencoder_source is None and (phase.frames > frames or not _fits(phase.frames, family)):
             raise ValueError(
@@ -96,6 +97,17 @@ def _check_shape(params: "Params") -> None:
             )
     if params.autoencoder_source is None:
         _check_crops(params)
+
+
+def _check_latent_frames(params: "Params") -> None:
+    model, known = params.model, params.autoencoder_source is None
+    latents = (params.data.num_frames - 1) // (params.autoencoder.temporal_compression if known else 4) + 1
+    # CogVideoX's pipeline fills up what is not whole patches.
+    if model.source is None and model.family != "cogvideox" and latents % model.patch_size_t:
+        raise ValueError(
+            f"model.patch_size_t: {model.patch_size_t}: family {model.family} needs whole patches of latent frames, and "
+            f"data.num_frames {params.data.num_frames} are {latents} of them; nearest: 1"
+        )
 
 
 def _check_crops(params: "Params") -> None:

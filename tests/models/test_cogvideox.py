@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DiffusionPipeline
+from diffusers.models.embeddings import apply_rotary_emb
 from models.tiny import tiny_cogvideox_autoencoder
 
 from reelmill import diffusion
@@ -24,6 +25,7 @@ MODEL = Model(
     num_attention_heads=2,
     attention_head_dim=16,
     patch_size=2,
+    patch_size_t=1,
     time_embed_dim=32,
     text_encoder=TEXT,
 )
@@ -79,6 +81,50 @@ def test_rotary_embedding_is_the_pipelines_own(pipeline):
     expected = pipeline._prepare_rotary_positional_embeddings(32, 32, 3, torch.device("cpu"))
     assert torch.equal(cos, expected[0])
     assert torch.equal(sin, expected[1])
+
+
+def test_patches_of_two_frames_are_placed_as_by_the_pipeline_and_pooled_ones_two_apart(pipeline):
+    transformer = build_transformer(MODEL.model_copy(update={"patch_size_t": 2}), (3, 4, 8, 8), 9, 4, 32, 0)
+    vanilla = CogVideoX().assemble({}, pipeline.vae, transformer, pipeline.scheduler)
+    expected = vanilla._prepare_rotary_positional_embeddings(32, 32, 4, torch.device("cpu"))
+    whole = rotary_embedding(transformer, torch.zeros(1, 4, 4, 8, 8))
+    pooled = rotary_embedding(transformer, torch.zeros(1, 4, 4, 4, 4), stride=2)
+    for ours, theirs, half in zip(whole, expected, pooled, strict=True):
+        assert torch.equal(ours, theirs)
+        assert torch.equal(half.view(2, 2, 2, -1), theirs.view(2, 4, 4, -1)[:, ::2, ::2])
+
+
+def test_frames_are_filled_up_to_whole_patches_and_sampled_in_vanilla_diffusers(pipeline, tmp_path):
+    transformer = build_transformer(MODEL.model_copy(update={"patch_size_t": 2}), (3, 4, 8, 8), 9, 4, 32, 0).eval()
+    torch.nn.init.normal_(transformer.proj_out.weight, std=0.1)
+    latents = torch.randn(1, 3, 4, 8, 8)
+    filled = CogVideoX().whole_patches(transformer, latents)
+    assert torch.equal(filled[:, 1:], latents) and torch.equal(filled[:, :1], latents[:, :1])
+    parts = {"tokenizer": pipeline.tokenizer, "text_encoder": pipeline.text_encoder}
+    made = CogVideoX().assemble(parts, pipeline.vae, transformer, pipeline.scheduler)
+    (ours,) = sample(made, ["a blue square"], [4], REQUEST, batch_size=1)
+    made.save_pretrained(tmp_path / "pipeline")
+    frames = DiffusionPipeline.from_pretrained(str(tmp_path / "pipeline"))(
+        "a blue square", num_frames=9, height=32, width=32, num_inference_steps=3, guidance_scale=2.0,
+        max_sequence_length=16, generator=torch.Generator().manual_seed(4), output_type="np",
+    ).frames[0]  # fmt: skip
+    assert frames.shape == (9, 32, 32, 3)
+    assert np.abs(np.rint(frames * 255) - ours).max() <= 1
+
+
+@torch.no_grad()
+def test_half_of_the_heads_start_by_looking_nearby():
+    model = MODEL.model_copy(update={"attention_head_dim": 64})
+    transformer = build_transformer(model, (1, 4, 16, 16), 1, 4, 32, 0)
+    attention = transformer.transformer_blocks[0].attn1
+    seen = torch.randn(64, 128)
+    cos, sin = rotary_embedding(transformer, torch.zeros(1, 1, 4, 16, 16))
+    query, key = (
+        apply_rotary_emb(norm(linear(seen)[None, None, :, :64]), (cos, sin))[0, 0]
+        for norm, linear in ((attention.norm_q, attention.to_q), (attention.norm_k, attention.to_k))
+    )
+    weights = (query @ key.T / 8).softmax(-1).view(8, 8, 8, 8)[3, 3]
+    assert weights[2:5, 2:5].sum() > 0.5
 
 
 def test_saved_pipeline_gives_in_vanilla_diffusers_what_sample_gives(pipeline, tmp_path):

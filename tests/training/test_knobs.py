@@ -26,6 +26,7 @@ CHANGE_WEIGHTS: list[tuple[str, object, dict[str, object]]] = [
     ("model.num_attention_heads", 4, {}),
     ("model.attention_head_dim", 32, {}),
     ("model.patch_size", 4, {}),
+    ("model.patch_size_t", 2, {}),
     ("model.time_embed_dim", 64, {}),
     ("model.text_encoder.width", 64, {}),
     ("model.text_encoder.num_layers", 2, {}),

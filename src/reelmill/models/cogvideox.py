@@ -17,6 +17,9 @@ from reelmill.models import autoencoder as cogvideox_autoencoder
 from reelmill.models.family import Family, Text, TextParts
 from reelmill.models.text import fit_tokenizer, token_ids
 
+NEARBY_FREQUENCIES = 2  # a rotary axis: one patch away weighs half as much, two a tenth
+NEARBY_CONTENT = 0.3  # of a new layer's weights
+
 
 class CogVideoX(Family):
     """2B, 5B and 1.5: v-prediction as published, flow as well from scratch; T5 embeddings without a mask."""
@@ -29,6 +32,7 @@ class CogVideoX(Family):
     blocks = ("transformer_blocks",)
     lora_targets = ("to_q", "to_k", "to_v", "to_out.0")
     side_multiple_px = 8
+    pads_frames = True
 
     def build_transformer(
         self,
@@ -72,10 +76,19 @@ class CogVideoX(Family):
         return arguments, 8
 
     def predict(
-        self, transformer: Any, noisy: Float[Tensor, "b t c h w"], timestep: Float[Tensor, " b"], text: Text
+        self,
+        transformer: Any,
+        noisy: Float[Tensor, "b t c h w"],
+        timestep: Float[Tensor, " b"],
+        text: Text,
+        stride: int = 1,
     ) -> Float[Tensor, "b t c h w"]:
         """The velocity, of either objective."""
-        rotary = rotary_embedding(transformer, noisy) if transformer.config.use_rotary_positional_embeddings else None
+        rotary = (
+            rotary_embedding(transformer, noisy, stride)
+            if transformer.config.use_rotary_positional_embeddings
+            else None
+        )
         return transformer(
             hidden_states=noisy,
             encoder_hidden_states=text["text"].to(noisy.dtype),
@@ -121,7 +134,8 @@ def build_transformer(
     """A new transformer for latents of ``latent_shape`` (t, c, h, w), a function of ``seed``.
 
     Its last projection starts at zero, and so does each block's modulation (adaLN-Zero, Peebles &
-    Xie 2023, sec. 3.2): every block is the identity at first.
+    Xie 2023, sec. 3.2): every block is the identity at first. Half of the heads start by looking
+    nearby (`look_nearby`).
     """
     _, channels, height, width = latent_shape
     seed_all(seed, "transformer")
@@ -137,6 +151,7 @@ def build_transformer(
         sample_height=height,
         sample_frames=num_frames,
         patch_size=settings.patch_size,
+        patch_size_t=None if settings.patch_size_t == 1 else settings.patch_size_t,
         temporal_compression_ratio=temporal_compression,
         max_text_seq_length=settings.text_encoder.max_tokens,
         use_rotary_positional_embeddings=True,
@@ -147,31 +162,55 @@ def build_transformer(
             torch.nn.init.zeros_(norm.linear.bias)
     torch.nn.init.zeros_(model.proj_out.weight)
     torch.nn.init.zeros_(model.proj_out.bias)
+    look_nearby(model)
     return model
 
 
-def rotary_embedding(model: CogVideoXTransformer3DModel, latents: Float[Tensor, "b t c h w"]) -> tuple[Tensor, Tensor]:
+@torch.no_grad()
+def look_nearby(model: CogVideoXTransformer3DModel) -> None:
+    """Make half of each block's heads attend to neighbouring patches at first, as a convolution does.
+
+    A new transformer must learn that neighbours matter, which takes much of a short training (Zheng et
+    al. 2024, "Structured Initialization for Attention in Vision Transformers"). Queries and keys of
+    these heads start nearly alike everywhere: a bias on the fastest rotary frequencies of each axis,
+    so that what tells two apart is their rotation, and that grows with their distance.
+    """
+    size, heads = model.config.attention_head_dim, model.config.num_attention_heads // 2
+    time, space = size // 4, size // 8 * 3  # as `get_3d_rotary_pos_embed` divides a head
+    bias = torch.zeros(size)
+    for start in (0, time, time + space):
+        bias[start : start + 2 * NEARBY_FREQUENCIES] = torch.tensor([1.0, -1.0] * NEARBY_FREQUENCIES)  # mean 0
+    for block in model.transformer_blocks:
+        for linear in (block.attn1.to_q, block.attn1.to_k):
+            linear.weight[: heads * size] *= NEARBY_CONTENT
+            linear.bias[: heads * size] = bias.repeat(heads)
+
+
+def rotary_embedding(
+    model: CogVideoXTransformer3DModel, latents: Float[Tensor, "b t c h w"], stride: int = 1
+) -> tuple[Tensor, Tensor]:
     """Cosines and sines [n, head_dim] of the positions of the latents' patches, as the pipeline makes them.
 
-    1.0 stretches the positions of other sizes to those it was made for; 1.5 counts on, in space and time.
+    1.0 stretches the positions of other sizes to those it was made for; 1.5 counts on, in space and time,
+    and here in steps of ``stride`` in space.
     """
     config = model.config
     patch, patch_t = config.patch_size, config.patch_size_t
     grid = (latents.shape[3] // patch, latents.shape[4] // patch)
     base = (config.sample_height // patch, config.sample_width // patch)
     if patch_t is None:
-        places: dict[str, Any] = {
-            "crops_coords": get_resize_crop_region_for_grid(grid, base[1], base[0]),
-            "temporal_size": latents.shape[1],
-        }
-    else:
-        places = {
-            "crops_coords": None,
-            "temporal_size": latents.shape[1] // patch_t,
-            "grid_type": "slice",
-            "max_size": base,
-        }
-    return get_3d_rotary_pos_embed(embed_dim=config.attention_head_dim, grid_size=grid, device=latents.device, **places)
+        crops = get_resize_crop_region_for_grid(grid, base[1], base[0])
+        return get_3d_rotary_pos_embed(config.attention_head_dim, crops, grid, latents.shape[1], device=latents.device)
+    frames, reach = latents.shape[1] // patch_t, (grid[0] * stride, grid[1] * stride)
+    cos, sin = get_3d_rotary_pos_embed(
+        config.attention_head_dim, None, reach, frames, grid_type="slice", max_size=reach, device=latents.device
+    )
+    return _every(cos, frames, reach, stride), _every(sin, frames, reach, stride)
+
+
+def _every(table: Float[Tensor, "n d"], frames: int, grid: tuple[int, int], stride: int) -> Float[Tensor, "m d"]:
+    """The rows of every ``stride``-th place of a grid in height and width."""
+    return table.view(frames, *grid, -1)[:, ::stride, ::stride].flatten(0, 2)
 
 
 def round_trip_frames(num_frames: int, temporal: int) -> int:

@@ -45,6 +45,7 @@ class Family(ABC):
     side_multiple_px: ClassVar[int]  # that the pipeline asks for, whatever the compression
     normalises_channels: ClassVar[bool] = False  # whether the pipeline knows each latent channel's mean and spread
     passes_sigmas: ClassVar[bool] = False  # whether the pipeline hands its noise levels to the scheduler
+    pads_frames: ClassVar[bool] = False  # whether the pipeline fills up what is not whole patches of frames
 
     @abstractmethod
     def build_transformer(
@@ -90,9 +91,19 @@ class Family(ABC):
 
     @abstractmethod
     def predict(
-        self, transformer: ModelMixin, noisy: Float[Tensor, "b t c h w"], timestep: Float[Tensor, " b"], text: Text
+        self,
+        transformer: ModelMixin,
+        noisy: Float[Tensor, "b t c h w"],
+        timestep: Float[Tensor, " b"],
+        text: Text,
+        stride: int = 1,
     ) -> Float[Tensor, "b t c h w"]:
-        """The transformer's prediction for noisy latents."""
+        """The transformer's prediction for noisy latents of whole patches (`whole_patches`).
+
+        Args:
+            stride: how far apart, in latents of the model's own size, those of ``noisy`` are: 2 for
+                pooled ones. A transformer that places its patches itself counts them on.
+        """
 
     @abstractmethod
     def compression(self, autoencoder: Any) -> tuple[int, int]:
@@ -204,6 +215,15 @@ class Family(ABC):
             width_px // spatial,
         )
 
+    def whole_patches(self, transformer: Any, latents: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t' c h w"]:
+        """The latents with copies of the first frame before it, until they are whole patches of frames.
+
+        As CogVideoX 1.5 is trained; its pipeline generates these frames too, and drops them.
+        """
+        patch_t, _ = self.patch_sizes(transformer.config)
+        missing = -latents.shape[1] % patch_t
+        return torch.cat([latents[:, :1]] * missing + [latents], dim=1) if missing else latents
+
     def latent_channels(self, autoencoder: Any) -> int:
         """Channels of a latent."""
         return int(autoencoder.config.latent_channels)
@@ -231,7 +251,7 @@ class Family(ABC):
         if num_frames not in valid:
             below, above = [f for f in valid if f < num_frames], [f for f in valid if f > num_frames]
             near = " or ".join(map(str, below[-1:] + above[:1]))
-            whole = f", in whole patches of {patch_t} latent frames" if patch_t > 1 else ""
+            whole = f", in whole patches of {patch_t} latent frames" if patch_t > 1 and not self.pads_frames else ""
             raise UserError(
                 f"num_frames: {num_frames}: the autoencoder gives back {self.frames_rule(temporal)} frames unchanged "
                 f"(temporal compression {temporal}) and no others{whole}; nearest: {near}."
@@ -246,5 +266,5 @@ class Family(ABC):
                 )
 
     def _fits(self, num_frames: int, temporal: int, patch_t: int) -> bool:
-        latents = (num_frames - 1) // temporal + 1
-        return self.round_trip_frames(num_frames, temporal) == num_frames and latents % patch_t == 0
+        whole = self.pads_frames or ((num_frames - 1) // temporal + 1) % patch_t == 0
+        return self.round_trip_frames(num_frames, temporal) == num_frames and whole

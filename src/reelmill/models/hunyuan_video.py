@@ -59,6 +59,7 @@ class HunyuanVideo(Family):
             num_layers=settings.num_layers,
             num_single_layers=2 * settings.num_layers,
             patch_size=settings.patch_size,
+            patch_size_t=settings.patch_size_t,
             guidance_embeds=False,
             text_embed_dim=empty_text["text"].shape[-1],
             pooled_projection_dim=empty_text["pooled"].shape[-1],
@@ -162,7 +163,12 @@ class HunyuanVideo(Family):
         return {"guidance_scale": 1.0, "true_cfg_scale": scale, "negative_prompt": ""}
 
     def predict(
-        self, transformer: Any, noisy: Float[Tensor, "b t c h w"], timestep: Float[Tensor, " b"], text: Text
+        self,
+        transformer: Any,
+        noisy: Float[Tensor, "b t c h w"],
+        timestep: Float[Tensor, " b"],
+        text: Text,
+        stride: int = 1,
     ) -> Float[Tensor, "b t c h w"]:
         """The velocity."""
         guidance = noisy.new_full((len(noisy),), TRAINING_GUIDANCE) if transformer.config.guidance_embeds else None

@@ -43,7 +43,7 @@ class Wan(Family):
         seed_all(seed, "transformer")
         channels, width = latent_shape[1], settings.num_attention_heads * settings.attention_head_dim
         model = WanTransformer3DModel(
-            patch_size=(1, settings.patch_size, settings.patch_size),
+            patch_size=(settings.patch_size_t, settings.patch_size, settings.patch_size),
             num_attention_heads=settings.num_attention_heads,
             attention_head_dim=settings.attention_head_dim,
             in_channels=channels,
@@ -95,7 +95,12 @@ class Wan(Family):
         return arguments, 16
 
     def predict(
-        self, transformer: Any, noisy: Float[Tensor, "b t c h w"], timestep: Float[Tensor, " b"], text: Text
+        self,
+        transformer: Any,
+        noisy: Float[Tensor, "b t c h w"],
+        timestep: Float[Tensor, " b"],
+        text: Text,
+        stride: int = 1,
     ) -> Float[Tensor, "b t c h w"]:
         """The velocity."""
         prediction = transformer(

@@ -39,18 +39,25 @@ class Denoiser:
         return named
 
     def predict(
-        self, noisy: Float[Tensor, "b t c h w"], timestep: Float[Tensor, " b"], text: Text
+        self, noisy: Float[Tensor, "b t c h w"], timestep: Float[Tensor, " b"], text: Text, stride: int = 1
     ) -> Float[Tensor, "b t c h w"]:
-        """The prediction for noisy latents; ``text`` holds what the shards do, token ids or embeddings."""
+        """The prediction for noisy latents; ``text`` holds what the shards do, token ids or embeddings.
+
+        See `Family.predict`.
+        """
         if self.text_encoder is not None:
             text = {"text": self.text_encoder(text["text"].long())[0]}
-        return self.family.predict(self.transformer, noisy, timestep, text)
+        return self.family.predict(self.transformer, noisy, timestep, text, stride)
+
+    def whole_patches(self, latents: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t' c h w"]:
+        """See `Family.whole_patches`."""
+        return self.family.whole_patches(self.transformer, latents)
 
     def video_tokens(self, latent_shape: tuple[int, int, int, int]) -> int:
         """How many patches the transformer makes of latents of shape (t, c, h, w)."""
         frames, _, height, width = latent_shape
         patch_t, patch = self.family.patch_sizes(self.transformer.config)
-        return frames // patch_t * (height // patch) * (width // patch)
+        return -(-frames // patch_t) * (height // patch) * (width // patch)
 
     def text_for(self, text: Text, empty: Text, dropped: Bool[Tensor, " b"], model: Model, long: bool) -> Text:
         """The batch's text with dropped captions made empty, cut to the short length where all fit.

@@ -84,6 +84,7 @@ class HeldOut:
             part = indices[start : start + self.batch_size]
             _, _, prediction, sigma, noisy = self._predict(denoiser, part, level)
             clean = diffusion.predicted_clean(train.objective, noisy, prediction, sigma, train.shift)
+            clean = clean[:, -self.clips.info.latent_shape[0] :]  # without what fills up the patches
             latents, decode = clean / self.clips.info.scaling_factor, denoiser.family.decode_latents
             with autocast(latents.device, train.precision):
                 decoded = np.concatenate([to_frames(decode(autoencoder, few)) for few in latents.split(4)])
@@ -95,6 +96,7 @@ class HeldOut:
     def _predict(self, denoiser: Denoiser, indices: Sequence[int], level: float) -> tuple[Tensor, ...]:
         device = denoiser.transformer.device
         clean, text = self.clips.batch(list(indices), device)
+        clean = denoiser.whole_patches(clean)
         keys = [self.clips.clip_ids[index] for index in indices]
         noise = torch.stack(
             [torch.randn(clean.shape[1:], generator=generator("held out", key, level)) for key in keys]

@@ -57,7 +57,7 @@ class Processes:
         size = count // self.accelerator.num_processes
         return slice(self.accelerator.process_index * size, (self.accelerator.process_index + 1) * size)
 
-    def shared(self, denoiser: Denoiser) -> Callable[[Tensor, Tensor, Text], Tensor]:
+    def shared(self, denoiser: Denoiser) -> Callable[..., Tensor]:
         """The denoiser's ``predict``; with several processes, one whose backward averages the gradients over them."""
         return denoiser.predict if self.accelerator is None else self.accelerator.prepare_model(_Predictor(denoiser))
 
@@ -89,9 +89,9 @@ class _Predictor(nn.Module):
         self.denoiser = denoiser
         self.parts = nn.ModuleList([part for part in (denoiser.transformer, denoiser.text_encoder) if part is not None])
 
-    def forward(self, noisy: Tensor, timestep: Tensor, text: Text) -> Tensor:
+    def forward(self, noisy: Tensor, timestep: Tensor, text: Text, stride: int = 1) -> Tensor:
         """See `Denoiser.predict`."""
-        return self.denoiser.predict(noisy, timestep, text)
+        return self.denoiser.predict(noisy, timestep, text, stride)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from reelmill.compute import choose_attention, choose_device, release_memory
 from reelmill.config import Params
 from reelmill.data.latents import BatchOrder, LatentClips
-from reelmill.models.family import Text, TextParts
+from reelmill.models.family import TextParts
 from reelmill.sampling import PromptEncoder
 from reelmill.training.base import Base, publish_scheduler
 from reelmill.training.checkpoints import Checkpoints
@@ -57,7 +57,7 @@ class Run:
     held_out: HeldOut | None  # the first process validates
     accuracy: PromptAccuracy | None
     denoiser: Denoiser
-    predict: Callable[[Tensor, Tensor, Text], Tensor]
+    predict: Callable[..., Tensor]
     processes: Processes
     autoencoder: Any
     trained_text: TextParts  # tokenizer and encoder where that is trained along; otherwise none

@@ -34,9 +34,9 @@ def _backward(run: Run, number: int, coarse: bool, last: bool) -> Tensor:
     params, settings = run.params, run.params.train
     indices = run.order.batch(number, settings.batch_size)
     clean, text = run.clips.batch(indices, run.device)
-    shift = settings.shift
+    clean, shift, stride = run.denoiser.whole_patches(clean), settings.shift, 1
     if coarse:
-        clean, shift = diffusion.pool(clean), diffusion.coarse_shift(settings.objective, shift)
+        clean, shift, stride = diffusion.pool(clean), diffusion.coarse_shift(settings.objective, shift), 2
     random = generator(settings.seed, "step", number)
     noise = torch.randn(clean.shape, generator=random).to(run.device)
     drawn = diffusion.sample_levels(settings.timestep_sampling, len(clean), random).to(run.device)
@@ -50,7 +50,7 @@ def _backward(run: Run, number: int, coarse: bool, last: bool) -> Tensor:
     noisy = diffusion.add_noise(settings.objective, clean, noise, sigma, shift)
     with run.processes.synchronised(run.predict, last):
         with autocast(run.device, settings.precision):
-            prediction = run.predict(noisy, diffusion.timestep_of(settings.objective, sigma), text)
+            prediction = run.predict(noisy, diffusion.timestep_of(settings.objective, sigma), text, stride)
         target = diffusion.target(settings.objective, clean, noise, sigma, shift)
         errors = losses.per_sample(settings.loss, prediction.float(), target)
         weight = diffusion.loss_weight(settings.objective, settings.loss_weighting, drawn, shift)
