@@ -100,10 +100,12 @@ def _check_shape(params: "Params") -> None:
 
 
 def _check_latent_frames(params: "Params") -> None:
-    model, known = params.model, params.autoencoder_source is None
-    latents = (params.data.num_frames - 1) // (params.autoencoder.temporal_compression if known else 4) + 1
+    model = params.model
+    if params.autoencoder_source is not None:
+        return  # its compression is known when it is loaded: the stage checks it then
+    latents = (params.data.num_frames - 1) // params.autoencoder.temporal_compression + 1
     # CogVideoX's pipeline fills up what is not whole patches.
-    if model.source is None and model.family != "cogvideox" and latents % model.patch_size_t:
+    if model.family != "cogvideox" and latents % model.patch_size_t:
         raise ValueError(
             f"model.patch_size_t: {model.patch_size_t}: family {model.family} needs whole patches of latent frames, and "
             f"data.num_frames {params.data.num_frames} are {latents} of them; nearest: 1"

@@ -17,7 +17,7 @@ from reelmill.models import autoencoder as cogvideox_autoencoder
 from reelmill.models.family import Family, Text, TextParts
 from reelmill.models.text import fit_tokenizer, token_ids
 
-NEARBY_FREQUENCIES = 2  # a rotary axis: one patch away weighs half as much, two a tenth
+NEARBY_FREQUENCIES = 2  # a rotary axis: in a head of 64, one patch away weighs half as much, two a tenth
 NEARBY_CONTENT = 0.3  # of a new layer's weights
 
 

@@ -91,7 +91,11 @@ def build_denoiser(
 
 def _new(params: Params, clips: LatentClips, latents_dir: Path, family: Family) -> Any:
     info, patch = clips.info, params.model.patch_size
-    _, _, height, width = info.latent_shape
+    frames, _, height, width = info.latent_shape
+    if frames % params.model.patch_size_t and not family.pads_frames:
+        raise UserError(
+            f"model.patch_size_t: {params.model.patch_size_t}: does not divide the {frames} latent frames in {latents_dir}; nearest: 1"
+        )
     if height % patch or width % patch:
         raise UserError(
             f"model.patch_size: {patch}: does not divide the latents' size {height}x{width} in {latents_dir}; nearest: 1"
