@@ -12,7 +12,7 @@ from reelmill.models.families import FAMILIES
 @pytest.mark.parametrize("name", ["wan", "hunyuan_video"])  # cogvideox: training/test_knobs.py trains on them
 def test_new_transformer_predicts_pooled_latents(name):
     family = FAMILIES[name]
-    model = load_params(ROOT / "presets/default.yaml").model.model_copy(update={"family": name})
+    model = load_params(ROOT / "presets/default.yaml").model.model_copy(update={"family": name, "patch_size_t": 1})
     text = family.encode_text(family.build_text(model.text_encoder, ["a red square moving left"], 1024), ["a"] * 2, 32)
     transformer = family.build_transformer(model, (5, 8, 16, 16), 17, 4, text, 0)
     noisy = diffusion.pool(torch.randn(2, 5, 8, 16, 16))

@@ -14,8 +14,8 @@ from reelmill.errors import UserError
 MARGIN_PX = 1.5  # between the shape and the frame's edge: anti-aliasing at a sharp corner reaches 1 px out
 MAX_TURN_DEG = 30.0  # a frame; a square turned by 45 degrees either way looks the same
 MAX_EASE = 0.8  # 0: constant speed; 1: smoothstep, which begins and ends at rest
-MAX_TILT_DEG = 15.0  # of a square or triangle where its rotation begins; upright otherwise
-LINE_ASPECT = (5.0, 6.5)  # length over thickness
+MAX_TILT_DEG = 15.0  # where a rotation begins; upright, a line level, otherwise
+LINE_ASPECT = (4.0, 5.0)  # length over thickness
 MAX_BACKGROUND = 110  # 8-bit; the darkest colour's brightest channel is 204
 
 HUES_DEG = {"red": 0, "orange": 30, "yellow": 56, "green": 120, "cyan": 180, "blue": 240, "magenta": 300}
@@ -139,10 +139,7 @@ def _angles(
 ) -> Float[np.ndarray, " f"]:
     start, turn = random.uniform(-1, 1), math.radians(random.uniform(*settings.rotation_range_deg))
     rotates = combination.motion in ROTATIONS
-    if combination.shape == "line":
-        first = start * math.pi / 2
-    else:
-        first = start * math.radians(MAX_TILT_DEG) if rotates else 0.0
+    first = start * math.radians(MAX_TILT_DEG) if rotates else 0.0
     sign = {"clockwise": 1, "counterclockwise": -1}.get(combination.motion, 0)
     return first + sign * turn * progress
 
