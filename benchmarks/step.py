@@ -141,7 +141,12 @@ def ours(params: Params, path: Path, variant: str) -> Callable[[int], object]:
     ids = token_ids(tokenizer, [*texts, ""], params.model.text_encoder.max_tokens)
     with torch.no_grad():
         text = ids.int() if trained else torch.cat([encoder(part)[0].half() for part in ids.split(64)])
-    denoiser = Denoiser(FAMILIES["cogvideox"], transformer_of(params, variant == "lora"), encoder if trained else None)
+    denoiser = Denoiser(
+        FAMILIES["cogvideox"],
+        transformer_of(params, variant == "lora"),
+        encoder if trained else None,
+        params.train.objective == "flow_clean",
+    )
     temporal = params.autoencoder.temporal_compression
     info = LatentsInfo(shape_of(params), 1.0, params.data.num_frames, temporal, "cogvideox", "", "", 0, "", "")
     clips = Clips(path, shape_of(params), params.samples.num_train_clips, text, info)

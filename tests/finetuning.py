@@ -45,8 +45,8 @@ SMALL = {
 }
 PRETRAINED = {
     "cogvideox": {"train.objective": "v_prediction", "train.shift": 3.0},
-    "wan": {"train.shift": 3.0},
-    "hunyuan_video": {"train.shift": 7.0},
+    "wan": {"train.objective": "flow", "train.shift": 3.0},
+    "hunyuan_video": {"train.objective": "flow", "train.shift": 7.0},
 }
 
 

@@ -67,7 +67,7 @@ def test_every_preset_checks(name, tmp_path, monkeypatch):
         ("train", {"learning_rate": "fast"}, r"train.learning_rate: .*number.*got 'fast'"),
         ("train", {"epochs": 0}, r"train.epochs: .* \(got 0\)"),
         ("data", {"num_frames": 12}, "nearest: 9 or 16"),
-        ("data", {"height_px": 60}, "data.height_px: 60: .*nearest: 56 or 64"),
+        ("data", {"height_px": 60}, "data.height_px: 60: .*nearest: 48 or 64"),
         ("model", {"attention_head_dim": 24}, "nearest: 16 or 32"),
         ("train", {"loss_weighting": "min_snr"}, "min_snr is for objective v_prediction"),
         ("train", {"loss_weighting": "logit_normal"}, "count twice: set train.timestep_sampling: uniform"),
@@ -95,7 +95,7 @@ def test_every_preset_checks(name, tmp_path, monkeypatch):
         (
             "autoencoder",
             {"phases": [{"frames": 17, "steps": 1, "batch_size": 1, "crop_px": 30}]},
-            "phases.0.crop_px: 30: .*nearest: 28 or 32",
+            "phases.0.crop_px: 30: .*nearest: 32 or 40",
         ),
         (
             "autoencoder",
@@ -132,14 +132,17 @@ def test_wrong_setting_names_key_rule_and_nearest(tmp_path, section, values, tex
             {"model.family": "wan", "autoencoder.block_out_channels": [16, 24, 32]},
             "1: 24: .*first, 16; nearest: 16 or 32",
         ),
-        ({"model.family": "hunyuan_video", "sampling.scheduler": "dpmsolver"}, "hunyuan_video use unipc or euler"),
+        (
+            {"model.family": "hunyuan_video", "train.objective": "flow", "sampling.scheduler": "dpmsolver"},
+            "hunyuan_video use unipc or euler",
+        ),
         (
             {"train.objective": "v_prediction", "train.shift": 3.0},
             "unipc: knows no train.shift .*3: use ddim, or source, or train.shift 1",
         ),
         (
-            {"train.coarse_share": 0.5, "data.height_px": 56, "data.width_px": 56},
-            "data.height_px: 56: latents at half of it .*nearest: 48 or 64",
+            {"train.coarse_share": 0.5, "data.height_px": 80, "data.width_px": 80},
+            "data.height_px: 80: latents at half of it .*nearest: 64 or 96",
         ),
         (
             {"train.coarse_share": 0.5, "model.source": "a/b", "train.mode": "full"},

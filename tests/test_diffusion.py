@@ -15,7 +15,7 @@ def pair():
     )
 
 
-@pytest.mark.parametrize("objective", ["flow", "v_prediction"])
+@pytest.mark.parametrize("objective", ["flow", "flow_clean", "v_prediction"])
 def test_predicted_clean_inverts_a_right_prediction(objective, pair):
     clean, noise = pair
     noisy = diffusion.add_noise(objective, clean, noise, LEVELS)
@@ -23,7 +23,7 @@ def test_predicted_clean_inverts_a_right_prediction(objective, pair):
     torch.testing.assert_close(diffusion.predicted_clean(objective, noisy, right, LEVELS), clean, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("objective", ["flow", "v_prediction"])
+@pytest.mark.parametrize("objective", ["flow", "flow_clean", "v_prediction"])
 def test_level_one_is_pure_noise(objective, pair):
     clean, noise = pair
     noisy = diffusion.add_noise(objective, clean, noise, torch.ones(5))
@@ -74,6 +74,28 @@ def test_samplers_find_the_data_from_a_perfect_model(objective, name, pair):
         prediction = diffusion.target(objective, clean, estimate, sigma)
         latents = scheduler.step(prediction, timestep, latents, return_dict=False)[0]
     assert (latents - clean).abs().mean() < 0.05
+
+
+@pytest.mark.parametrize("name", ["unipc", "dpmsolver", "euler"])
+def test_samplers_of_clean_predictions_take_the_clean_latents(name, pair):
+    clean, noise = pair
+    latents = noise[:1].clone()
+    scheduler = diffusion.scheduler("flow_clean", name, shift=3.0)
+    assert diffusion.objective_of(scheduler) == ("flow_clean", 3.0)
+    scheduler.set_timesteps(20)
+    for timestep in scheduler.timesteps:
+        latents = scheduler.step(clean[:1], timestep, latents, return_dict=False)[0]
+    assert (latents - clean[:1]).abs().mean() < 0.05
+
+
+def test_velocity_of_the_clean_latents_is_flows_target(pair):
+    clean, noise = pair
+    noisy = diffusion.add_noise("flow_clean", clean, noise, LEVELS)
+    found = diffusion.velocity(noisy, clean, LEVELS)
+    seen = LEVELS >= diffusion.MIN_DIVISOR
+    torch.testing.assert_close(
+        found[seen], diffusion.target("flow_clean", clean, noise, LEVELS)[seen], atol=1e-4, rtol=0
+    )
 
 
 def test_levels_cover_every_equal_share_once():

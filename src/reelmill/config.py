@@ -233,7 +233,7 @@ class Train(Section):
 
     mode: Literal["full", "lora"]
     lora: Lora
-    objective: Literal["flow", "v_prediction"]
+    objective: Literal["flow", "flow_clean", "v_prediction"]
     timestep_sampling: Literal["uniform", "logit_normal"]
     shift: Annotated[float, Field(gt=0)]
     loss: Loss

@@ -1,10 +1,13 @@
 """Noising, targets and loss weights: the mathematics alone.
 
-Two objectives share one interface. With x0 the clean latents, e the noise and a noise level
+Three objectives share one interface. With x0 the clean latents, e the noise and a noise level
 sigma in [0, 1] (1: pure noise):
 
 * rectified flow (Liu et al. 2022, eq. 1; Esser et al. 2024, eq. 13): x = (1 - sigma) x0 + sigma e,
   the target is e - x0, the timestep given to the model is 1000 sigma.
+* rectified flow whose model predicts x0 itself (``flow_clean``): what it says is turned into a velocity
+  (`velocity`), and everything else is rectified flow. A patch of many noisy values need not get
+  through a narrow transformer then (Li & He 2025, "Back to Basics: Let Denoising Generative Models Denoise").
 * v-prediction (Salimans & Ho 2022, app. D) on the scaled-linear schedule rescaled to zero terminal
   signal-to-noise ratio (Lin et al. 2023, alg. 1): x = a x0 + s e, the target is a e - s x0 with a the
   square root of the cumulative product at the timestep and s = sqrt(1 - a^2). Here a noise level is
@@ -32,14 +35,21 @@ from reelmill.config import LossWeighting, Scheduler
 NUM_TRAIN_TIMESTEPS = 1000
 MIN_SNR_GAMMA = 5.0  # Hang et al. 2023, sec. 3.4
 _BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "rescale_betas_zero_snr": True}
-Objective = Literal["flow", "v_prediction"]
+MIN_DIVISOR = 0.05  # of a velocity made from clean latents, Li & He 2025, sec. 4
+Objective = Literal["flow", "flow_clean", "v_prediction"]
+_FLOW_PREDICTIONS = {"flow": "flow_prediction", "flow_clean": "sample"}  # diffusers' names of what the model says
 Levels = Float[Tensor, " b"]
 Latents = Float[Tensor, "b t c h w"]
 
 
+def is_flow(objective: Objective) -> bool:
+    """Whether noise is added along rectified flow's straight lines, whatever the model predicts."""
+    return objective != "v_prediction"
+
+
 def signal_and_noise(objective: Objective, sigma: Levels, shift: float = 1.0) -> tuple[Levels, Levels]:
     """The factors (a, s) of x = a x0 + s e at noise level ``sigma``."""
-    if objective == "flow":
+    if is_flow(objective):
         return 1 - sigma, sigma
     alphas = CogVideoXDDIMScheduler(**_BETAS, snr_shift_scale=shift).alphas_cumprod.to(sigma.device, sigma.dtype)
     index = (sigma * NUM_TRAIN_TIMESTEPS).round().long().clamp(1, NUM_TRAIN_TIMESTEPS) - 1
@@ -49,7 +59,7 @@ def signal_and_noise(objective: Objective, sigma: Levels, shift: float = 1.0) ->
 def timestep_of(objective: Objective, sigma: Levels) -> Levels:
     """The timestep that the model is given, in [0, 1000]."""
     scaled = sigma * NUM_TRAIN_TIMESTEPS
-    return scaled if objective == "flow" else scaled.round().clamp(1, NUM_TRAIN_TIMESTEPS) - 1
+    return scaled if is_flow(objective) else scaled.round().clamp(1, NUM_TRAIN_TIMESTEPS) - 1
 
 
 def add_noise(objective: Objective, clean: Latents, noise: Latents, sigma: Levels, shift: float = 1.0) -> Latents:
@@ -59,8 +69,8 @@ def add_noise(objective: Objective, clean: Latents, noise: Latents, sigma: Level
 
 
 def target(objective: Objective, clean: Latents, noise: Latents, sigma: Levels, shift: float = 1.0) -> Latents:
-    """What the model is to predict."""
-    if objective == "flow":
+    """What the prediction is compared with; flow_clean's is turned into a `velocity` before."""
+    if is_flow(objective):
         return noise - clean
     a, s = (_wide(factor) for factor in signal_and_noise(objective, sigma, shift))
     return a * noise - s * clean
@@ -69,11 +79,16 @@ def target(objective: Objective, clean: Latents, noise: Latents, sigma: Levels, 
 def predicted_clean(
     objective: Objective, noisy: Latents, prediction: Latents, sigma: Levels, shift: float = 1.0
 ) -> Latents:
-    """The clean latents that a prediction stands for."""
-    if objective == "flow":
+    """The clean latents that a prediction stands for; flow_clean's as the `velocity` that it was turned into."""
+    if is_flow(objective):
         return noisy - _wide(sigma) * prediction
     a, s = (_wide(factor) for factor in signal_and_noise(objective, sigma, shift))
     return a * noisy - s * prediction
+
+
+def velocity(noisy: Latents, clean: Latents, sigma: Levels) -> Latents:
+    """The velocity (noisy - clean) / sigma that leads from noisy to clean latents; near the end, sigma is at least 0.05."""
+    return (noisy - clean) / _wide(sigma.clamp(min=MIN_DIVISOR))
 
 
 def loss_weight(objective: Objective, weighting: LossWeighting, sigma: Levels, shift: float = 1.0) -> Levels:
@@ -112,7 +127,7 @@ def shift_levels(sigma: Levels, shift: float) -> Levels:
 
 def level_like_flow(objective: Objective, level: float, shift: float = 1.0) -> float:
     """The level at which an objective leaves as much signal beside its noise as rectified flow does at ``level``."""
-    if objective == "flow":
+    if is_flow(objective):
         return level
     levels = torch.arange(1, NUM_TRAIN_TIMESTEPS + 1) / NUM_TRAIN_TIMESTEPS
     a, s = signal_and_noise(objective, levels, shift)
@@ -130,20 +145,20 @@ def coarse_shift(objective: Objective, shift: float) -> float:
     Four values carry what one does there, and the noise of their mean is half of theirs (Esser et al.
     2024, eq. 23). V-prediction's is part of its schedule, and stays.
     """
-    return shift / 2 if objective == "flow" else shift
+    return shift / 2 if is_flow(objective) else shift
 
 
 def objective_of(made: SchedulerMixin) -> tuple[Objective, float]:
     """The objective and shift that a pretrained pipeline's scheduler stands for.
 
     Raises:
-        ValueError: when it is neither of the two, or v-prediction on another schedule of noise.
+        ValueError: when it is none of the three, or v-prediction on another schedule of noise.
     """
     config = made.config
     if isinstance(made, FlowMatchEulerDiscreteScheduler):
         return "flow", float(config.shift)
-    if config.prediction_type == "flow_prediction":
-        return "flow", float(config.flow_shift)
+    if config.get("use_flow_sigmas") and config.prediction_type in _FLOW_PREDICTIONS.values():
+        return ("flow_clean" if config.prediction_type == "sample" else "flow"), float(config.flow_shift)
     if config.prediction_type == "v_prediction" and all(config.get(key) == value for key, value in _BETAS.items()):
         return "v_prediction", float(config.get("snr_shift_scale", 1.0))
     raise ValueError(
@@ -167,8 +182,8 @@ def scheduler(objective: Objective, name: Scheduler, shift: float = 1.0, passes_
         )
     if name == "euler" and passes_sigmas:
         return FlowMatchEulerDiscreteScheduler(shift=shift)
-    if objective == "flow":
-        noise = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": shift}
+    if objective in _FLOW_PREDICTIONS:
+        noise = {"prediction_type": _FLOW_PREDICTIONS[objective], "use_flow_sigmas": True, "flow_shift": shift}
     else:
         noise = {"prediction_type": "v_prediction", "timestep_spacing": "trailing", **_BETAS}
     if name == "unipc":

@@ -10,6 +10,11 @@ STARTS = Path("models/start")  # where a retraining puts the champion's weights 
 NORM_GROUPS = 8  # of the autoencoder's group normalisation
 _FRAMES = {"cogvideox": (8, (0, 1)), "wan": (4, (1,)), "hunyuan_video": (4, (1,))}  # counts' remainders by a modulus
 _SIDE_PX = {"cogvideox": 8, "wan": 16, "hunyuan_video": 16}  # what the pipeline asks sides to be multiples of
+_OBJECTIVES = {
+    "cogvideox": ("flow", "flow_clean", "v_prediction"),
+    "wan": ("flow", "flow_clean"),
+    "hunyuan_video": ("flow",),  # the Euler sampler that its pipeline is published with knows velocities alone
+}
 _SAMPLERS = {
     "cogvideox": ("unipc", "dpmsolver", "euler", "ddim"),
     "wan": ("unipc", "dpmsolver", "euler"),
@@ -34,8 +39,10 @@ def check_rules(params: "Params") -> None:
 
 def _check_family(params: "Params") -> None:
     family, model, train = params.model.family, params.model, params.train
-    if family != "cogvideox" and train.objective != "flow":
-        raise ValueError(f"train.objective: {train.objective}: family {family} is trained with flow: set flow")
+    if train.objective not in _OBJECTIVES[family]:
+        raise ValueError(
+            f"train.objective: {train.objective}: family {family} is trained with {' or '.join(_OBJECTIVES[family])}: set flow"
+        )
     if train.mode == "lora" and params.retrain.start == "champion":
         raise ValueError(
             "retrain.start: champion: goes on with all of its weights, and train.mode is lora, which trains a new adapter: use scratch, or mode full"
@@ -214,11 +221,11 @@ def _check_loss(params: "Params") -> None:
     train = params.train
     if not (train.loss.mse or train.loss.l1 or train.loss.huber):
         raise ValueError("train.loss: mse, l1 and huber all weigh 0: at least one must be above it; nearest: mse 1.0")
-    if train.loss_weighting == "min_snr" and train.objective == "flow":
+    if train.loss_weighting == "min_snr" and train.objective != "v_prediction":
         raise ValueError(
             "train.loss_weighting: min_snr is for objective v_prediction; with flow, timestep_sampling does the weighting: use none"
         )
-    if train.loss_weighting == "logit_normal" and train.objective != "flow":
+    if train.loss_weighting == "logit_normal" and train.objective == "v_prediction":
         raise ValueError(
             "train.loss_weighting: logit_normal is for objective flow; with v_prediction use min_snr or none"
         )
@@ -259,9 +266,9 @@ def _check_schedulers(params: "Params") -> None:
         ("sampling.scheduler", params.sampling.scheduler),
         ("generate.scheduler", params.generate.scheduler),
     ):
-        if scheduler == "ddim" and params.train.objective == "flow":
+        if scheduler == "ddim" and params.train.objective != "v_prediction":
             raise ValueError(f"{key}: ddim is for objective v_prediction; with flow use unipc or dpmsolver or euler")
-        if scheduler == "euler" and params.train.objective != "flow":
+        if scheduler == "euler" and params.train.objective == "v_prediction":
             raise ValueError(f"{key}: euler is for objective flow; with v_prediction use ddim, its step of first order")
 
 

@@ -83,7 +83,7 @@ class CogVideoX(Family):
         text: Text,
         stride: int = 1,
     ) -> Float[Tensor, "b t c h w"]:
-        """The velocity, of either objective."""
+        """The velocity, or the clean latents with objective flow_clean."""
         rotary = (
             rotary_embedding(transformer, noisy, stride)
             if transformer.config.use_rotary_positional_embeddings

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, T5EncoderModel
 
+from reelmill import diffusion
 from reelmill.compute import weights_dtype
 from reelmill.config import Model, Params
 from reelmill.data.latents import LatentClips, LatentsInfo
@@ -29,6 +30,7 @@ class Denoiser:
     family: Family
     transformer: Any
     text_encoder: T5EncoderModel | None
+    predicts_clean: bool  # the transformer says what the clean latents are, `predict` makes a velocity of it
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """The trained parameters by name."""
@@ -47,7 +49,10 @@ class Denoiser:
         """
         if self.text_encoder is not None:
             text = {"text": self.text_encoder(text["text"].long())[0]}
-        return self.family.predict(self.transformer, noisy, timestep, text, stride)
+        prediction = self.family.predict(self.transformer, noisy, timestep, text, stride)
+        if self.predicts_clean:
+            return diffusion.velocity(noisy, prediction.float(), timestep / diffusion.NUM_TRAIN_TIMESTEPS)
+        return prediction
 
     def whole_patches(self, latents: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t' c h w"]:
         """See `Family.whole_patches`."""
@@ -86,7 +91,7 @@ def build_denoiser(
     if info.text == "tokens":
         encoder = build_text_encoder(params.model.text_encoder, info.vocabulary_size, params.train.seed).to(device)
     transformer = _new(params, clips, latents_dir, family) if base is None else _pretrained(params, base, device)
-    return Denoiser(family, transformer.to(device), encoder)
+    return Denoiser(family, transformer.to(device), encoder, params.train.objective == "flow_clean")
 
 
 def _new(params: Params, clips: LatentClips, latents_dir: Path, family: Family) -> Any:

@@ -40,7 +40,7 @@ def _backward(run: Run, number: int, coarse: bool, last: bool) -> Tensor:
     random = generator(settings.seed, "step", number)
     noise = torch.randn(clean.shape, generator=random).to(run.device)
     drawn = diffusion.sample_levels(settings.timestep_sampling, len(clean), random).to(run.device)
-    sigma = diffusion.shift_levels(drawn, shift) if settings.objective == "flow" else drawn
+    sigma = diffusion.shift_levels(drawn, shift) if diffusion.is_flow(settings.objective) else drawn
     dropped = (torch.rand(len(clean), generator=random) < settings.caption_dropout).to(run.device)
     long = bool(torch.rand(1, generator=random) < params.model.text_encoder.long_share)
     text = run.denoiser.text_for(text, run.clips.empty_text, dropped, params.model, long)
