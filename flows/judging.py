@@ -11,6 +11,7 @@ from reelmill.settings import change
 from reelmill.storage import read_json, remove
 from reelmill.tracking import registry
 from reelmill.tracking.registry import Version
+from reelmill.workspace import LINEAGE
 
 ROOT = Path(".reelmill/champion")
 # What judging takes from the checkout as it is; the champion brings its own autoencoder and words.
@@ -54,7 +55,7 @@ def _workspace(params: Params, champion: Version) -> Path:
     change(
         workspace / "params.yaml",
         {
-            "model.family": read_json(workspace / _GIVEN / "reelmill.json").get("family", params.model.family),
+            "model.family": read_json(workspace / _GIVEN / LINEAGE).get("family", params.model.family),
             # The sampler belongs to the evaluation set's settings; one of a source's own needs the source.
             "model.source": _GIVEN if params.sampling.scheduler == "source" else None,
             "train.mode": "full",

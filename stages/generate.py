@@ -7,7 +7,7 @@ from pathlib import Path
 from reelmill.config import load_params
 from reelmill.data.manifest import load_manifest
 from reelmill.storage import atomic_path, read_json, write_json
-from reelmill.workspace import run_stage
+from reelmill.workspace import LINEAGE, run_stage
 
 PIPELINE, RESULTS = Path("models/pipeline"), Path("results/generate")
 
@@ -21,7 +21,6 @@ def main() -> None:
     from reelmill.models.families import family_of
     from reelmill.models.pretrained import load_pipeline
     from reelmill.sampling import Request
-    from reelmill.training.publish import LINEAGE
 
     params = load_params()
     make_deterministic(params.compute.deterministic)

@@ -16,7 +16,7 @@ from reelmill.models.text import build_text_encoder
 from reelmill.sampling import Request, call_arguments, sample
 from reelmill.storage import read_json
 from reelmill.training.base import publish_scheduler
-from reelmill.training.publish import LINEAGE
+from reelmill.workspace import LINEAGE
 
 TRAINED = Path("models/pipeline")
 UNTRAINED = "UNTRAINED: there is no models/pipeline, so these are the patterns of a random model. Train one with `make repro`, or name one with --checkpoint.\n"

@@ -19,6 +19,7 @@ import reelmill
 from reelmill.errors import UserError
 from reelmill.storage import discard, hash_path, hash_value, remove, write_json
 
+LINEAGE = "reelmill.json"  # in a published pipeline: what it was made from, and how it is sampled
 OWNER = Path(".reelmill/locks/workspace.lock")
 OWNER_VARIABLE = "REELMILL_OWNER"  # the process that a stage belongs to, and does not outlive
 KEPT_STATES = 3  # unfinished states of other settings that are kept, a stage

@@ -19,7 +19,7 @@ from reelmill.models.families import family_of
 from reelmill.models.pretrained import load_pipeline
 from reelmill.storage import hash_value, read_json
 from reelmill.training.denoiser import Denoiser
-from reelmill.training.publish import LINEAGE
+from reelmill.workspace import LINEAGE
 
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)  # middles of five equal quantiles of the noise level
 PIXEL_LEVELS = (0.5, 0.8, 0.95)  # where the form, the place and the first sketch are decided

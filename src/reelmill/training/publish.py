@@ -11,8 +11,7 @@ from reelmill.models.source import hub_id
 from reelmill.sampling import call_arguments
 from reelmill.storage import atomic_path, hash_path, hash_value, read_json, write_json, write_text
 from reelmill.training.checkpoints import Checkpoints
-
-LINEAGE = "reelmill.json"
+from reelmill.workspace import LINEAGE
 
 
 def publish(checkpoints: Checkpoints, output: Path, params: Params, info: LatentsInfo, num_clips: int) -> dict:
