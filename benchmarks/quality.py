@@ -26,7 +26,9 @@ from reelmill.training.step import optimizer_step
 from reelmill.training.worker import NoLog
 
 LATENTS, AUTOENCODER = Path("data/latents"), Path("models/autoencoder")
-MEASUREMENTS = 8  # of ours: half before its coarse steps end, half after; the reference's come at the same times
+MEASUREMENTS = (
+    8  # of ours; where it has coarse steps, half before they end and half after; the reference's come at the same times
+)
 MEASURED = {"train.validation_clips": 16, "train.accuracy_videos": 32}
 REFERENCE = {
     "train.objective": "v_prediction",
@@ -124,10 +126,11 @@ def main() -> None:
 
 def measured_steps(coarse: int, last: int) -> list[int]:
     """Where ours is measured: evenly through the coarse steps, and through the rest."""
+    if not coarse:
+        return [last * k // MEASUREMENTS for k in range(1, MEASUREMENTS + 1)]
     half = MEASUREMENTS // 2
-    return [coarse * k // half for k in range(1, half + 1) if coarse] + [
-        coarse + (last - coarse) * k // half for k in range(1, half + 1)
-    ]
+    parts = range(1, half + 1)
+    return [coarse * k // half for k in parts] + [coarse + (last - coarse) * k // half for k in parts]
 
 
 def settings(directory: Path, changes: Mapping[str, object]) -> Params:

@@ -145,7 +145,7 @@ def ours(params: Params, path: Path, variant: str) -> Callable[[int], object]:
         FAMILIES["cogvideox"],
         transformer_of(params, variant == "lora"),
         encoder if trained else None,
-        params.train.objective == "flow_clean",
+        params.train.objective,
     )
     temporal = params.autoencoder.temporal_compression
     info = LatentsInfo(shape_of(params), 1.0, params.data.num_frames, temporal, "cogvideox", "", "", 0, "", "")
@@ -174,7 +174,7 @@ def theirs(params: Params, path: Path, lora: bool) -> Callable[[int], object]:
 
     def step(number: int) -> None:
         indices = torch.randint(count, (params.train.batch_size,)).tolist()
-        clean = torch.stack([latents[index] for index in indices])
+        clean = FAMILIES["cogvideox"].whole_patches(transformer, torch.stack([latents[index] for index in indices]))
         prompts = [texts[index % len(texts)] for index in indices]
         ids = token_ids(tokenizer, prompts, params.model.text_encoder.max_tokens)
         with torch.no_grad():

@@ -15,6 +15,7 @@ from diffusers import DiffusionPipeline
 from reelmill.evaluation.inputs import GeneratedVideo, load_videos
 from reelmill.judge import Verdict, judge
 from reelmill.storage import read_json
+from reelmill.workspace import LINEAGE
 
 PIPELINE, GENERATED = Path("models/pipeline"), Path("results/generate")
 
@@ -27,7 +28,7 @@ def main() -> None:
     chosen = [video for video in videos if video.group == "held_out" and video.seed == first_seed][:count]
     pipeline = DiffusionPipeline.from_pretrained(str(PIPELINE))
     pipeline.set_progress_bar_config(disable=True)
-    arguments = read_json(PIPELINE / "reelmill.json")["sampling"]
+    arguments = read_json(PIPELINE / LINEAGE)["sampling"]
     print(f"{len(chosen)} held-out prompts, seed {first_seed}, fp32, one prompt at a time")
     print(row("generate stage", [judge(video.frames()) for video in chosen], chosen, None))
     for name, given in (("vanilla, card's arguments", arguments), ("vanilla, class defaults", {})):

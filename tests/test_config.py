@@ -89,7 +89,7 @@ def test_every_preset_checks(name, tmp_path, monkeypatch):
         ("model", {"patch_size_t": 3}, r"patch_size_t: .*nearest: 2 \(got 3\)"),
         ("model", {"patch_size": 3}, r"patch_size: .*nearest: 2 \(got 3\)"),
         ("autoencoder", {"temporal_compression": 8}, r"temporal_compression: .*nearest: 4 \(got 8\)"),
-        ("sampling", {"scheduler": "ddim"}, "with flow use unipc or dpmsolver"),
+        ("sampling", {"scheduler": "ddim"}, "with flow_clean use unipc or dpmsolver"),
         ("autoencoder", {"block_out_channels": [16, 20, 32]}, "block_out_channels.1: 20: .*nearest: 16 or 24"),
         ("autoencoder", {"block_out_channels": [16, 32]}, "needs 3 blocks"),
         (

@@ -35,7 +35,7 @@ from reelmill.config import LossWeighting, Scheduler
 NUM_TRAIN_TIMESTEPS = 1000
 MIN_SNR_GAMMA = 5.0  # Hang et al. 2023, sec. 3.4
 _BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "rescale_betas_zero_snr": True}
-MIN_DIVISOR = 0.05  # of a velocity made from clean latents, Li & He 2025, sec. 4
+MIN_DIVISOR = 0.05  # of a velocity made from clean latents, as Li & He 2025 have it
 Objective = Literal["flow", "flow_clean", "v_prediction"]
 _FLOW_PREDICTIONS = {"flow": "flow_prediction", "flow_clean": "sample"}  # diffusers' names of what the model says
 Levels = Float[Tensor, " b"]
@@ -157,8 +157,10 @@ def objective_of(made: SchedulerMixin) -> tuple[Objective, float]:
     config = made.config
     if isinstance(made, FlowMatchEulerDiscreteScheduler):
         return "flow", float(config.shift)
-    if config.get("use_flow_sigmas") and config.prediction_type in _FLOW_PREDICTIONS.values():
-        return ("flow_clean" if config.prediction_type == "sample" else "flow"), float(config.flow_shift)
+    if config.prediction_type == "flow_prediction":
+        return "flow", float(config.flow_shift)
+    if config.prediction_type == "sample" and config.get("use_flow_sigmas"):
+        return "flow_clean", float(config.flow_shift)
     if config.prediction_type == "v_prediction" and all(config.get(key) == value for key, value in _BETAS.items()):
         return "v_prediction", float(config.get("snr_shift_scale", 1.0))
     raise ValueError(

@@ -223,11 +223,11 @@ def _check_loss(params: "Params") -> None:
         raise ValueError("train.loss: mse, l1 and huber all weigh 0: at least one must be above it; nearest: mse 1.0")
     if train.loss_weighting == "min_snr" and train.objective != "v_prediction":
         raise ValueError(
-            "train.loss_weighting: min_snr is for objective v_prediction; with flow, timestep_sampling does the weighting: use none"
+            "train.loss_weighting: min_snr is for objective v_prediction; with flow and flow_clean, timestep_sampling does the weighting: use none"
         )
     if train.loss_weighting == "logit_normal" and train.objective == "v_prediction":
         raise ValueError(
-            "train.loss_weighting: logit_normal is for objective flow; with v_prediction use min_snr or none"
+            "train.loss_weighting: logit_normal is for objective flow or flow_clean; with v_prediction use min_snr or none"
         )
     if train.loss_weighting == "logit_normal" and train.timestep_sampling != "uniform":
         raise ValueError(
@@ -267,9 +267,13 @@ def _check_schedulers(params: "Params") -> None:
         ("generate.scheduler", params.generate.scheduler),
     ):
         if scheduler == "ddim" and params.train.objective != "v_prediction":
-            raise ValueError(f"{key}: ddim is for objective v_prediction; with flow use unipc or dpmsolver or euler")
+            raise ValueError(
+                f"{key}: ddim is for objective v_prediction; with {params.train.objective} use unipc or dpmsolver or euler"
+            )
         if scheduler == "euler" and params.train.objective == "v_prediction":
-            raise ValueError(f"{key}: euler is for objective flow; with v_prediction use ddim, its step of first order")
+            raise ValueError(
+                f"{key}: euler is for objective flow or flow_clean; with v_prediction use ddim, its step of first order"
+            )
 
 
 def _check_sources(params: "Params") -> None:

@@ -124,7 +124,8 @@ def test_full_fine_tuning_saves_what_vanilla_diffusers_loads(adapted):
 def test_new_model_of_a_family_trains_and_gives_its_frames_in_vanilla_diffusers(scratch, tmp_path, monkeypatch):
     workspace = Workspace(monkeypatch, tmp_path)
     sampler = "euler" if scratch == "hunyuan_video" else "unipc"
-    settings = {"model.family": scratch, "model.patch_size_t": 1, "train.objective": "flow"}
+    objective = "flow" if scratch == "hunyuan_video" else "flow_clean"
+    settings = {"model.family": scratch, "model.patch_size_t": 1, "train.objective": objective}
     workspace.set({**settings, "sampling.scheduler": sampler, "encode.vocabulary_size": 1200})
     workspace.run(*MODEL_STAGES)
     assert abs(vanilla_frames(DiffusionPipeline.from_pretrained(PIPELINE)) - our_frames()).max() <= 1

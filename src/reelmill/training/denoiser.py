@@ -30,7 +30,7 @@ class Denoiser:
     family: Family
     transformer: Any
     text_encoder: T5EncoderModel | None
-    predicts_clean: bool  # the transformer says what the clean latents are, `predict` makes a velocity of it
+    objective: diffusion.Objective
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """The trained parameters by name."""
@@ -45,12 +45,12 @@ class Denoiser:
     ) -> Float[Tensor, "b t c h w"]:
         """The prediction for noisy latents; ``text`` holds what the shards do, token ids or embeddings.
 
-        See `Family.predict`.
+        With objective flow_clean, the velocity to the clean latents that the transformer says. See `Family.predict`.
         """
         if self.text_encoder is not None:
             text = {"text": self.text_encoder(text["text"].long())[0]}
         prediction = self.family.predict(self.transformer, noisy, timestep, text, stride)
-        if self.predicts_clean:
+        if self.objective == "flow_clean":
             return diffusion.velocity(noisy, prediction.float(), timestep / diffusion.NUM_TRAIN_TIMESTEPS)
         return prediction
 
@@ -91,7 +91,7 @@ def build_denoiser(
     if info.text == "tokens":
         encoder = build_text_encoder(params.model.text_encoder, info.vocabulary_size, params.train.seed).to(device)
     transformer = _new(params, clips, latents_dir, family) if base is None else _pretrained(params, base, device)
-    return Denoiser(family, transformer.to(device), encoder, params.train.objective == "flow_clean")
+    return Denoiser(family, transformer.to(device), encoder, params.train.objective)
 
 
 def _new(params: Params, clips: LatentClips, latents_dir: Path, family: Family) -> Any:

@@ -123,9 +123,7 @@ def test_losses(pipeline_dir: Path, latents_dir: Path, params: Params) -> tuple[
     # A champion of another objective is measured by its own.
     published = read_json(pipeline_dir / LINEAGE)
     own = {"objective": published["objective"], "shift": published.get("shift", 1.0)}
-    denoiser = Denoiser(
-        family_of(pipeline), pipeline.transformer.eval(), encoder, published["objective"] == "flow_clean"
-    )
+    denoiser = Denoiser(family_of(pipeline), pipeline.transformer.eval(), encoder, published["objective"])
     params = params.model_copy(update={"train": params.train.model_copy(update=own)})
     held_out = HeldOut(params, latents_dir, "test", params.evaluate.loss_clips, TEST_PIXEL_CLIPS)
     losses, errors = held_out.measure(denoiser, pipeline.vae.eval())
