@@ -82,9 +82,9 @@ class Training:
     def _measure(self) -> None:
         run = self.run
         assert run.held_out is not None and run.accuracy is not None
-        with run.averaged():
-            error = run.held_out.losses(run.denoiser, run.autoencoder)["clean_error_at_0.8"]
-            pipeline = run.checkpoints.pipeline(run.denoiser, run.autoencoder, run.trained_text)
+        with run.averaged() as denoiser:
+            error = run.held_out.losses(denoiser, run.autoencoder)["clean_error_at_0.8"]
+            pipeline = run.checkpoints.pipeline(denoiser, run.autoencoder, run.trained_text)
             right = run.accuracy.measure(pipeline, None)
         point = Point(self.seconds, self.step, error, right["color_accuracy"], right["joint_accuracy"])
         self.points.append(point)

@@ -153,7 +153,7 @@ def ours(params: Params, path: Path, variant: str) -> Callable[[int], object]:
     named, settings = denoiser.parameters(), params.train
     optimizers = Optimizers(named, settings.optimizer, settings.learning_rate, settings.adamw_learning_rate)
     run = Run(
-        params=params, clips=clips, order=BatchOrder(clips.weights, 0), held_out=None, accuracy=None, denoiser=denoiser,
+        params=params, clips=clips, order=BatchOrder(clips.weights, 0), held_out=None, accuracy=None, denoiser=denoiser, validated=None,
         predict=denoiser.predict, processes=ALONE, autoencoder=None, trained_text={}, frozen_text=None, optimizers=optimizers, checkpoints=None,
         average=averages_of(named, optimizers.parts, settings.ema_decay), directory=Path(), log=None, device=torch.device("cpu"),
     )  # fmt: skip

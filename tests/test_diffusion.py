@@ -103,6 +103,16 @@ def test_levels_cover_every_equal_share_once():
     assert (levels * 8).floor().tolist() == list(range(8))
 
 
+@pytest.mark.parametrize("sampling", ["uniform", "logit_normal"])
+@pytest.mark.parametrize("shift", [1.0, 6.0])
+def test_share_below_counts_the_levels_that_are_drawn(sampling, shift):
+    levels = diffusion.shift_levels(diffusion.sample_levels(sampling, 10_000, generator(0)), shift)
+    for level in (0.2, 0.6, 0.8, 0.95):
+        drawn = (levels < level).double().mean().item()
+        assert diffusion.share_below(sampling, level, shift) == pytest.approx(drawn, abs=2e-3)
+    assert (diffusion.share_below(sampling, 0.0, shift), diffusion.share_below(sampling, 1.0, shift)) == (0.0, 1.0)
+
+
 def test_logit_normal_levels_are_symmetric_about_a_half():
     levels = diffusion.sample_levels("logit_normal", 10_000, generator(0))
     assert abs(levels.mean() - 0.5) < 1e-3

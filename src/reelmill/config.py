@@ -252,6 +252,7 @@ class Train(Section):
     gradient_checkpointing: bool
     compile: bool
     num_processes: Positive
+    sharding: Literal["none", "full"]
     caption_dropout: Share
     ema_decay: Annotated[float, Field(ge=0, lt=1)]
     validation_clips: Positive

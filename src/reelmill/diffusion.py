@@ -16,6 +16,7 @@ sigma in [0, 1] (1: pure noise):
 """
 
 import math
+from statistics import NormalDist
 from typing import Literal
 
 import torch
@@ -123,6 +124,14 @@ def sample_levels(sampling: Literal["uniform", "logit_normal"], count: int, rand
 def shift_levels(sigma: Levels, shift: float) -> Levels:
     """Flow's noise levels moved towards noise, Esser et al. 2024, eq. 23: more tokens hide more noise."""
     return shift * sigma / (1 + (shift - 1) * sigma)
+
+
+def share_below(sampling: Literal["uniform", "logit_normal"], level: float, shift: float = 1.0) -> float:
+    """The share of the levels that training draws below ``level``: by `sample_levels`, moved by `shift_levels`."""
+    drawn = level / (shift - (shift - 1) * level)
+    if sampling == "uniform" or drawn in (0.0, 1.0):
+        return drawn
+    return NormalDist().cdf(math.log(drawn / (1 - drawn)))
 
 
 def level_like_flow(objective: Objective, level: float, shift: float = 1.0) -> float:

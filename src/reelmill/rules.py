@@ -259,6 +259,16 @@ def _check_processes(params: "Params") -> None:
         raise ValueError(
             f"train.batch_size: {batch}: must be a multiple of num_processes {processes}, each takes an equal part; nearest: {near}"
         )
+    if params.train.sharding == "none":
+        return
+    if processes == 1:
+        raise ValueError("train.sharding: full: with num_processes 1 there is nobody to share with; nearest: none")
+    if params.train.optimizer not in ("muon", "adamw"):
+        raise ValueError(
+            f"train.sharding: full: optimizer {params.train.optimizer} needs whole weights: use muon or adamw, or sharding: none"
+        )
+    if params.train.compile:
+        raise ValueError("train.sharding: full: not with train.compile: true; set one of them to none or false")
 
 
 def _check_schedulers(params: "Params") -> None:

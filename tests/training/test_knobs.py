@@ -85,6 +85,7 @@ ELSEWHERE = {
     "train.publish": "below",
     "train.device": "below",
     "train.num_processes": "test_processes.py: the same losses",
+    "train.sharding": "test_processes.py: the same losses, and parts of the weights",
 }
 
 

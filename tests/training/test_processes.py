@@ -31,16 +31,28 @@ def main() -> None:
     from pathlib import Path
     from reelmill.config import load_params
     from reelmill.models.pretrained import load_autoencoder
-    from reelmill.storage import write_csv
-    from reelmill.training.loop import train
+    from reelmill.storage import write_csv, write_json
+    from reelmill.training import loop
     from reelmill.training.processes import team
     from reelmill.training.worker import NoLog
 
     latents_dir, autoencoder_dir, state = map(Path, sys.argv[1:])
     params = load_params(state / "params.yaml")
+    step, kept = loop.optimizer_step, {}
+
+    def observed(run, number):
+        parts = run.denoiser.parameters().values()
+        kept["all"] = sum(part.numel() for part in parts)
+        kept["here"] = sum(getattr(part, "_local_tensor", part).numel() for part in parts)
+        return step(run, number)
+
+    loop.optimizer_step = observed
     with team(params, latents_dir, autoencoder_dir, state) as processes:
-        _, record = train(params, latents_dir, load_autoencoder(autoencoder_dir), None, state, NoLog(), processes)
+        autoencoder = load_autoencoder(autoencoder_dir)
+        _, record = loop.train(params, latents_dir, autoencoder, None, state, NoLog(), processes)
     write_csv(state / "history.csv", record.steps)
+    write_csv(state / "validation.csv", record.validation)
+    write_json(state / "kept.json", kept)
 
 
 if __name__ == "__main__":  # clips are read by processes that import this file too
@@ -49,10 +61,10 @@ if __name__ == "__main__":  # clips are read by processes that import this file 
 SOURCE = Path(__file__).parents[2] / "src"
 
 
-@pytest.fixture
-def state(in_trained, tmp_path) -> Path:
+@pytest.fixture(params=["none", "full"])
+def state(in_trained, tmp_path, request) -> Path:
     """Where two processes are to train, with their settings and a script that does."""
-    params_with(tmp_path, {"train.num_processes": 2, "train.device": "cpu"})
+    params_with(tmp_path, {"train.num_processes": 2, "train.sharding": request.param, "train.device": "cpu"})
     (tmp_path / "run.py").write_text(TRAIN)
     return tmp_path
 
@@ -78,7 +90,22 @@ def test_two_processes_go_on_with_the_losses_of_one(state, monkeypatch):
     for row, other in zip(rows, expected, strict=True):
         assert float(row["loss"]) == pytest.approx(float(other["loss"]), rel=TOLERANCE)
         assert row["learning_rate"] == other["learning_rate"]  # steps are the optimizer's, whatever the processes
+    _check_validation(state)
+    kept = read_json(state / "kept.json")
+    share = 0.5 if load_params(state / "params.yaml").train.sharding == "full" else 1.0
+    assert kept["here"] / kept["all"] == pytest.approx(share, abs=0.02)
     assert len(list((state / "previews").glob("*.mp4"))) == 2
+
+
+def _check_validation(state: Path) -> None:
+    """The averaged weights that were validated are those of one process too."""
+    expected, rows = (
+        list(csv.DictReader(path.open())) for path in (Path("results/train/validation.csv"), state / "validation.csv")
+    )
+    assert [row["step"] for row in rows] == [row["step"] for row in expected]
+    for row, other in zip(rows, expected, strict=True):
+        for key in ("validation_loss", "validation_clean_error_at_0.8"):
+            assert float(row[key]) == pytest.approx(float(other[key]), rel=1e-3)
 
 
 def test_a_process_that_dies_ends_this_one_with_its_number(tmp_path, monkeypatch, capfd):
@@ -125,8 +152,9 @@ def test_each_process_takes_an_equal_part():
 
 
 def test_state_is_found_whatever_the_number_of_processes(in_trained, tmp_path):
-    one, two = (training_settings(params_with(tmp_path, {"train.num_processes": count})) for count in (1, 2))
-    assert one == two
+    changes = [{}, {"train.num_processes": 2}, {"train.num_processes": 2, "train.sharding": "full"}]
+    one, two, spread = (training_settings(params_with(tmp_path, change)) for change in changes)
+    assert one == two == spread
 
 
 def test_more_processes_than_gpus_are_refused(in_trained, tmp_path, monkeypatch):

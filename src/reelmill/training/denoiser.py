@@ -40,6 +40,12 @@ class Denoiser:
             named |= {f"text_encoder.{name}": p for name, p in self.text_encoder.named_parameters()}
         return named
 
+    def to(self, device: torch.device) -> None:
+        """Move to a device."""
+        self.transformer.to(device)
+        if self.text_encoder is not None:
+            self.text_encoder.to(device)
+
     def predict(
         self, noisy: Float[Tensor, "b t c h w"], timestep: Float[Tensor, " b"], text: Text, stride: int = 1
     ) -> Float[Tensor, "b t c h w"]:

@@ -6,6 +6,8 @@ import torch
 from schedulefree import AdamWScheduleFree
 from torch import Tensor, nn
 
+from reelmill.training.sharding import spread_like
+
 
 class Average(Protocol):
     """Averaged weights beside those that are trained."""
@@ -41,7 +43,7 @@ class EMA:
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Restore saved averages."""
         for name, average in self.averages.items():
-            average.copy_(tensors[name])
+            average.copy_(spread_like(tensors[name], average))
 
     @torch.no_grad()
     def swap(self, named: dict[str, nn.Parameter]) -> None:

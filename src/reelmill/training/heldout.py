@@ -1,6 +1,7 @@
 """Losses on held-out clips: fixed clips, fixed noise, fixed noise levels."""
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from reelmill.storage import hash_value, read_json
 from reelmill.training.denoiser import Denoiser
 from reelmill.workspace import LINEAGE
 
-LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)  # middles of five equal quantiles of the noise level
+LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)  # middles of five equal parts of the noise levels
 PIXEL_LEVELS = (0.5, 0.8, 0.95)  # where the form, the place and the first sketch are decided
 PIXEL_CLIPS = 8  # decoding costs more than denoising
 TEST_PIXEL_CLIPS = 32  # models are told apart by these
@@ -48,7 +49,8 @@ class HeldOut:
 
     @torch.no_grad()
     def losses(self, denoiser: Denoiser, autoencoder: Any) -> dict[str, float]:
-        """``loss`` (mean over levels), ``loss_at_<level>``, and ``clean_error_at_<level>``.
+        """``loss`` (mean over levels, each weighed as often as training draws its fifth), ``loss_at_<level>``, and
+        ``clean_error_at_<level>``.
 
         The last is the root mean square error, in 8-bit pixel values, of the clip decoded from the
         predicted clean latents, against the clip as it was read: comparable across autoencoders and
@@ -60,10 +62,18 @@ class HeldOut:
     def measure(self, denoiser: Denoiser, autoencoder: Any) -> tuple[dict[str, float], dict[float, dict[str, float]]]:
         """`losses`, and by level the clean error of each single clip."""
         result = {f"loss_at_{level}": self._loss(denoiser, level) for level in LEVELS}
-        result = {"loss": round(sum(result.values()) / len(LEVELS), 6), **result}
+        loss = sum(share * at_level for share, at_level in zip(self._shares(), result.values(), strict=True))
+        result = {"loss": round(loss, 6), **result}
         errors = {level: self._clean_errors(denoiser, autoencoder, level) for level in PIXEL_LEVELS}
         means = {f"clean_error_at_{level}": _mean_error(single.values()) for level, single in errors.items()}
         return result | means, errors
+
+    def _shares(self) -> list[float]:
+        """How often training draws a level from the fifth around each of LEVELS; they add up to 1."""
+        train, half = self.params.train, 0.5 / len(LEVELS)
+        shift = train.shift if diffusion.is_flow(train.objective) else 1.0
+        below = [diffusion.share_below(train.timestep_sampling, level - half, shift) for level in LEVELS]
+        return [high - low for low, high in pairwise([0.0, *below[1:], 1.0])]
 
     def _loss(self, denoiser: Denoiser, level: float) -> float:
         total = 0.0

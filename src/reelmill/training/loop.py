@@ -16,6 +16,7 @@ from reelmill.errors import UserError
 from reelmill.models.family import TextParts
 from reelmill.training.base import Base
 from reelmill.training.checkpoints import Checkpoints
+from reelmill.training.denoiser import Denoiser
 from reelmill.training.previews import write_previews
 from reelmill.training.processes import ALONE, Processes
 from reelmill.training.run import Log, Record, Run, restore, save, start
@@ -67,11 +68,11 @@ def train(
     for step in bar:
         pending.append({"step": step + 1, **optimizer_step(run, step)})
         due = _due(run, step + 1)
-        if due.log and processes.is_first:
-            loss = _log_steps(run, pending, time.monotonic() - clock)
-            bar.set_postfix(epoch=f"{(step + 1) / run.steps_per_epoch:.1f}", loss=f"{loss:.4f}")
-            _do(run, due, saved, step + 1)
         if due.log:
+            if processes.is_first:
+                loss = _log_steps(run, pending, time.monotonic() - clock)
+                bar.set_postfix(epoch=f"{(step + 1) / run.steps_per_epoch:.1f}", loss=f"{loss:.4f}")
+            _do(run, due, saved, step + 1)
             pending.clear()
             processes.wait()
             clock = time.monotonic()
@@ -95,10 +96,15 @@ def _due(run: Run, done: int) -> Due:
 
 def _do(run: Run, due: Due, saved: SavedState, done: int) -> None:
     """What is due beside logging. The state comes last: whoever goes on from it finds the rest done."""
-    if due.validation:
-        _validate(run, done)
-    if due.preview:
-        _preview(run, done)
+    if due.validation or due.preview:
+        if run.processes.is_first:
+            with run.averaged() as denoiser:
+                if due.validation:
+                    _validate(run, denoiser, done)
+                if due.preview:
+                    _preview(run, denoiser, done)
+        else:
+            run.share_averages()
     if due.save:
         save(run, saved, done)
 
@@ -134,30 +140,28 @@ def _log_steps(run: Run, pending: list[dict], elapsed_s: float) -> float:
     return run.record.steps[-1]["loss"]
 
 
-def _validate(run: Run, step: int) -> None:
+def _validate(run: Run, denoiser: Denoiser, step: int) -> None:
     """Held-out figures of the averaged weights, and a checkpoint of them."""
     assert run.held_out is not None and run.accuracy is not None
-    with run.averaged():
-        measured = run.held_out.losses(run.denoiser, run.autoencoder)
-        measured |= run.accuracy.measure(_sampling_pipeline(run), run.frozen_text)
-        figures = {f"validation_{key}": value for key, value in measured.items()}
-        run.record.validation.append({"step": step, "epoch": round(step / run.steps_per_epoch, 3), **figures})
-        run.checkpoints.add(step, figures, run.denoiser, run.autoencoder, lambda: _text_parts(run))
+    measured = run.held_out.losses(denoiser, run.autoencoder)
+    measured |= run.accuracy.measure(_sampling_pipeline(run, denoiser), run.frozen_text)
+    figures = {f"validation_{key}": value for key, value in measured.items()}
+    run.record.validation.append({"step": step, "epoch": round(step / run.steps_per_epoch, 3), **figures})
+    run.checkpoints.add(step, figures, denoiser, run.autoencoder, lambda: _text_parts(run))
     run.log.metrics(step, figures)
     run.log.checkpoint(step, figures, run.checkpoints.path(step))
 
 
-def _preview(run: Run, step: int) -> None:
+def _preview(run: Run, denoiser: Denoiser, step: int) -> None:
     prompts = run.params.train.preview_prompts or sorted(set(run.clips.captions))[:PREVIEWS]
-    with run.averaged():
-        pipeline, target = _sampling_pipeline(run), run.directory / "previews"
-        for path in write_previews(pipeline, run.frozen_text, prompts, run.params, step, target):
-            run.log.preview(step, path)
+    pipeline, target = _sampling_pipeline(run, denoiser), run.directory / "previews"
+    for path in write_previews(pipeline, run.frozen_text, prompts, run.params, step, target):
+        run.log.preview(step, path)
 
 
-def _sampling_pipeline(run: Run) -> DiffusionPipeline:
+def _sampling_pipeline(run: Run, denoiser: Denoiser) -> DiffusionPipeline:
     """The weights as they are now; without text encoders that are frozen, which would fill the device."""
-    return run.checkpoints.pipeline(run.denoiser, run.autoencoder, run.trained_text)
+    return run.checkpoints.pipeline(denoiser, run.autoencoder, run.trained_text)
 
 
 def _text_parts(run: Run) -> TextParts:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from reelmill.compute import has_fast_bf16
 from reelmill.config import OptimizerName
 from reelmill.errors import UserError
+from reelmill.training.sharding import spread_like, whole
 
 # Coefficients of the quintic iteration, Jordan et al. 2024 (Muon), and its number of steps.
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
@@ -63,7 +64,7 @@ class Muon(torch.optim.Optimizer):
                     state["momentum_buffer"] = torch.zeros_like(parameter.grad)
                 buffer = state["momentum_buffer"].lerp_(parameter.grad, 1 - group["momentum"])
                 nesterov = parameter.grad.lerp(buffer, group["momentum"])
-                matrix = nesterov.reshape(len(nesterov), -1)
+                matrix = whole(nesterov).reshape(len(nesterov), -1)  # of spread weights every process turns the whole
                 shapes[matrix.shape].append((parameter, matrix))
             for (m, n), members in shapes.items():
                 stack = torch.stack([matrix for _, matrix in members])
@@ -73,7 +74,8 @@ class Muon(torch.optim.Optimizer):
                 scale = group["lr"] * 0.2 * math.sqrt(max(m, n))
                 for (parameter, _), update in zip(members, updates, strict=True):
                     parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                    parameter.sub_(update.view_as(parameter).to(parameter.dtype), alpha=scale)
+                    update = update.view(parameter.shape).to(parameter.dtype)
+                    parameter.sub_(spread_like(update, parameter), alpha=scale)
 
 
 class Optimizers:
@@ -132,6 +134,8 @@ class Optimizers:
                 continue
             parameter = self.named[name]
             counts = tensor.dtype == torch.int64 and not tensor.ndim  # bitsandbytes counts its steps in an int
+            if tensor.shape == parameter.shape:
+                tensor = spread_like(tensor, parameter)
             owner[id(parameter)].state[parameter][slot] = tensor.item() if counts else tensor.to(parameter.device)
 
 

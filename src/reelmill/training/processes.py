@@ -2,9 +2,11 @@
 
 The process of the stage is the first and alone writes, validates and tells; it starts the others, one
 a GPU or CPU share, which wait where it does what they do not. Data parallelism is torch's
-`DistributedDataParallel` through Accelerate: NCCL between GPUs, gloo on the CPU.
+`DistributedDataParallel` through Accelerate: NCCL between GPUs, gloo on the CPU. With ``train.sharding`` the
+weights are spread as well (`sharding`), and the first process keeps a whole copy to validate and write.
 """
 
+import copy
 import os
 import subprocess
 import sys
@@ -19,6 +21,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 
 import reelmill
 from reelmill.compute import choose_device
@@ -27,6 +30,7 @@ from reelmill.errors import UserError
 from reelmill.models.family import Text
 from reelmill.ports import LOOPBACK, free_port
 from reelmill.training.denoiser import Denoiser
+from reelmill.training.sharding import shard, whole
 from reelmill.workspace import note_outcome
 
 PATIENCE = timedelta(hours=12)  # how long the others wait for a validation; a dead process is noticed otherwise
@@ -39,6 +43,7 @@ class Processes:
     """This process among those that train; without an accelerator it is alone."""
 
     accelerator: Accelerator | None = None
+    sharded: bool = False  # whether the weights are spread over the processes too
 
     @property
     def is_first(self) -> bool:
@@ -58,15 +63,40 @@ class Processes:
         return slice(self.accelerator.process_index * size, (self.accelerator.process_index + 1) * size)
 
     def shared(self, denoiser: Denoiser) -> Callable[..., Tensor]:
-        """The denoiser's ``predict``; with several processes, one whose backward averages the gradients over them."""
-        return denoiser.predict if self.accelerator is None else self.accelerator.prepare_model(_Predictor(denoiser))
+        """The denoiser's ``predict``; with several processes, one whose backward averages the gradients over them.
+
+        Where the weights are spread, the denoiser's parameters are other ones afterwards.
+        """
+        if self.accelerator is None:
+            return denoiser.predict
+        predictor = _Predictor(denoiser)
+        if not self.sharded:
+            return self.accelerator.prepare_model(predictor)
+        blocks, count = denoiser.family.blocks, self.accelerator.num_processes
+        shard(predictor, denoiser.transformer, blocks, self.accelerator.device, count)
+        return predictor
+
+    def unshared(self, denoiser: Denoiser) -> Denoiser | None:
+        """The denoiser that this process validates, before it is `shared`: a copy where weights are spread; None with the others."""
+        if not self.is_first:
+            return None
+        return copy.deepcopy(denoiser) if self.sharded else denoiser
 
     def synchronised(self, predict: Callable, last: bool) -> AbstractContextManager:
         """Within it gradients are exchanged, if the batch is the step's ``last``; others accumulate unexchanged."""
-        if self.accelerator is None or last:
-            return nullcontext()
-        assert isinstance(predict, nn.Module)
-        return self.accelerator.no_sync(predict)
+        if isinstance(predict, FSDPModule):
+            predict.set_requires_gradient_sync(last)
+        elif self.accelerator is not None and not last:
+            assert isinstance(predict, nn.Module)
+            return self.accelerator.no_sync(predict)
+        return nullcontext()
+
+    def gathered(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Whole tensors for the first process, in main memory where they were spread; nothing for the others, which take part."""
+        if not self.sharded:
+            return tensors if self.is_first else {}
+        found = ((name, whole(tensor)) for name, tensor in tensors.items())
+        return {name: tensor.cpu() for name, tensor in found if self.is_first}
 
     def mean(self, loss: Tensor) -> Tensor:
         """The mean over the processes."""
@@ -135,7 +165,8 @@ def join(settings: Train) -> Processes:
     on_cpu = choose_device(settings.device).type == "cpu"
     if on_cpu:
         torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    return Processes(Accelerator(cpu=on_cpu, kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)]))
+    accelerator = Accelerator(cpu=on_cpu, kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)])
+    return Processes(accelerator, settings.sharding == "full")
 
 
 def _check_gpus(settings: Train) -> None:

@@ -45,9 +45,9 @@ def publish(checkpoints: Checkpoints, output: Path, params: Params, info: Latent
 
 
 def training_settings(params: Params) -> dict:
-    """The settings that the published weights are made with: not over how many processes the batches were spread."""
+    """The settings that the published weights are made with: not over how many processes they and the batches were spread."""
     sections = params.model_dump(
-        mode="json", include={"augment", "model", "train", "sampling"}, exclude={"train": {"num_processes"}}
+        mode="json", include={"augment", "model", "train", "sampling"}, exclude={"train": {"num_processes", "sharding"}}
     )
     return {**sections, "data": params.data.clip_settings}
 

@@ -23,6 +23,7 @@ from reelmill.training.heldout import HeldOut
 from reelmill.training.optimizers import Optimizers, require_optimizer
 from reelmill.training.processes import Processes
 from reelmill.training.prompt_accuracy import PromptAccuracy
+from reelmill.training.sharding import spread_like
 from reelmill.training.state import SavedState, under_prefix, with_prefix
 
 
@@ -56,7 +57,10 @@ class Run:
     order: BatchOrder
     held_out: HeldOut | None  # the first process validates
     accuracy: PromptAccuracy | None
-    denoiser: Denoiser
+    denoiser: Denoiser  # what is trained
+    validated: (
+        Denoiser | None
+    )  # what is validated and saved: the same, or a whole copy where weights are spread; the first process's
     predict: Callable[..., Tensor]
     processes: Processes
     autoencoder: Any
@@ -87,17 +91,39 @@ class Run:
         return 0 if self.params.model.source is not None else int(self.params.train.coarse_share * self.num_steps)
 
     @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """The averaged weights in the model's place, and the autoencoder beside it; memory is given back afterwards."""
+    def averaged(self) -> Iterator[Denoiser]:
+        """The denoiser with the averaged weights, and the autoencoder beside it; memory is given back afterwards.
+
+        For the first process; the others call `share_averages` meanwhile.
+        """
+        assert self.validated is not None
+        copied = self.validated is not self.denoiser
         named = self.denoiser.parameters()
-        self.average.swap(named)
+        if copied:
+            self._copy_averages(self.validated)
+            self.validated.to(self.device)
+        else:
+            self.average.swap(named)
         self.autoencoder.to(self.device)
         try:
-            yield
+            yield self.validated
         finally:
-            self.average.swap(named)
+            if copied:
+                self.validated.to(torch.device("cpu"))
+            else:
+                self.average.swap(named)
             self.autoencoder.to("cpu")
             release_memory(self.device)
+
+    def share_averages(self) -> None:
+        """Hand this process's part of spread averages to the first one, which has come to `averaged`."""
+        self.processes.gathered(self.average.averages)
+
+    @torch.no_grad()
+    def _copy_averages(self, target: Denoiser) -> None:
+        averages = self.processes.gathered(self.average.averages)
+        for name, parameter in target.parameters().items():
+            parameter.copy_(averages[name])
 
 
 def start(
@@ -113,13 +139,16 @@ def start(
     settings, device = params.train, processes.device or choose_device(params.train.device)
     require_optimizer(settings.optimizer)
     clips = LatentClips(latents_dir, "train")
-    denoiser = build_denoiser(params, clips, latents_dir, base, device)
+    # What is spread is moved to its device block by block: no process need hold all of it there.
+    denoiser = build_denoiser(params, clips, latents_dir, base, torch.device("cpu") if processes.sharded else device)
     choose_attention(device, settings.precision, denoiser.video_tokens(clips.info.latent_shape))
     save_memory_and_time(denoiser, settings.gradient_checkpointing, settings.compile)
+    validated, predict = processes.unshared(denoiser), processes.shared(denoiser)
     named = denoiser.parameters()
     trained_text: TextParts = {}
     if denoiser.text_encoder is not None:
-        trained_text = {"tokenizer": load_tokenizer(latents_dir), "text_encoder": denoiser.text_encoder}
+        encoder = (validated or denoiser).text_encoder
+        trained_text = {"tokenizer": load_tokenizer(latents_dir), "text_encoder": encoder}
     if not denoiser.family.normalises_channels:
         autoencoder.register_to_config(scaling_factor=clips.info.scaling_factor)
     optimizers = Optimizers(
@@ -132,7 +161,8 @@ def start(
         held_out=HeldOut(params, latents_dir, "validation", settings.validation_clips) if processes.is_first else None,
         accuracy=PromptAccuracy(params) if processes.is_first else None,
         denoiser=denoiser,
-        predict=processes.shared(denoiser),
+        validated=validated,
+        predict=predict,
         processes=processes,
         autoencoder=autoencoder,
         trained_text=trained_text,
@@ -172,7 +202,7 @@ def restore(run: Run, saved: SavedState) -> int:
     weights = under_prefix("weights", tensors)
     with torch.no_grad():
         for name, parameter in run.denoiser.parameters().items():
-            parameter.copy_(weights[name])
+            parameter.copy_(spread_like(weights[name], parameter))
     run.average.load(under_prefix("ema", tensors))
     run.optimizers.load_state_tensors(under_prefix("optimizer", tensors))
     run.record = Record(**record["record"])
@@ -183,7 +213,9 @@ def restore(run: Run, saved: SavedState) -> int:
 
 
 def save(run: Run, saved: SavedState, step: int) -> None:
-    """Save all that `restore` needs to go on after ``step`` as if there had been no stop."""
+    """Save all that `restore` needs to go on after ``step`` as if there had been no stop; the first process writes it."""
     tensors = with_prefix("weights", run.denoiser.parameters()) | with_prefix("ema", run.average.averages)
     tensors |= with_prefix("optimizer", run.optimizers.state_tensors())
-    saved.save(step, tensors, {"record": vars(run.record), "best": run.checkpoints.best})
+    tensors = run.processes.gathered(tensors)
+    if run.processes.is_first:
+        saved.save(step, tensors, {"record": vars(run.record), "best": run.checkpoints.best})

@@ -8,6 +8,7 @@ from reelmill.compute import autocast, generator
 from reelmill.training import losses
 from reelmill.training.optimizers import rate_scale
 from reelmill.training.run import Run
+from reelmill.training.sharding import whole
 
 
 def optimizer_step(run: Run, step: int) -> dict[str, Tensor | float]:
@@ -22,7 +23,7 @@ def optimizer_step(run: Run, step: int) -> dict[str, Tensor | float]:
     scale = rate_scale(step, run.num_steps, settings.warmup_steps, settings.schedule)
     run.optimizers.step(scale)
     run.average.update(named, step)
-    return {"loss": loss, "learning_rate": settings.learning_rate * scale, "grad_norm": grad_norm}
+    return {"loss": loss, "learning_rate": settings.learning_rate * scale, "grad_norm": whole(grad_norm)}
 
 
 def _backward(run: Run, number: int, coarse: bool, last: bool) -> Tensor:
