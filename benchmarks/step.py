@@ -151,7 +151,13 @@ def ours(params: Params, path: Path, variant: str) -> Callable[[int], object]:
     info = LatentsInfo(shape_of(params), 1.0, params.data.num_frames, temporal, "cogvideox", "", "", 0, "", "")
     clips = Clips(path, shape_of(params), params.samples.num_train_clips, text, info)
     named, settings = denoiser.parameters(), params.train
-    optimizers = Optimizers(named, settings.optimizer, settings.learning_rate, settings.adamw_learning_rate)
+    optimizers = Optimizers(
+        named,
+        settings.optimizer,
+        settings.learning_rate,
+        settings.adamw_learning_rate,
+        rate_scales=denoiser.rate_scales(),
+    )
     run = Run(
         params=params, clips=clips, order=BatchOrder(clips.weights, 0), held_out=None, accuracy=None, denoiser=denoiser, validated=None,
         predict=denoiser.predict, processes=ALONE, autoencoder=None, trained_text={}, frozen_text=None, optimizers=optimizers, checkpoints=None,

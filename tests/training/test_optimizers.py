@@ -76,20 +76,31 @@ def test_optimizers_restored_go_on_as_if_never_stopped(kind):
         optimizers.step(1.0)
 
     straight = model()
-    optimizers = Optimizers(dict(straight.named_parameters()), kind, 0.01, 0.01)
+    optimizers = Optimizers(dict(straight.named_parameters()), kind, 0.01, 0.01, rate_scales={"0.weight": 0.5})
     for index in range(6):
         step(straight, optimizers, index)
     first = model()
-    before = Optimizers(dict(first.named_parameters()), kind, 0.01, 0.01)
+    before = Optimizers(dict(first.named_parameters()), kind, 0.01, 0.01, rate_scales={"0.weight": 0.5})
     for index in range(3):
         step(first, before, index)
     second = model()
     second.load_state_dict(first.state_dict())
-    after = Optimizers(dict(second.named_parameters()), kind, 0.01, 0.01)
+    after = Optimizers(dict(second.named_parameters()), kind, 0.01, 0.01, rate_scales={"0.weight": 0.5})
     after.load_state_tensors({key: tensor.clone() for key, tensor in before.state_tensors().items()})
     for index in range(3, 6):
         step(second, after, index)
     assert all(torch.equal(a, b) for a, b in zip(straight.parameters(), second.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("kind", ["muon", "adamw"])
+def test_a_parameter_has_its_share_of_the_rate(kind):
+    named = {name: torch.nn.Parameter(torch.zeros(8, 8)) for name in ("slow", "usual")}
+    optimizers = Optimizers(named, kind, 0.01, 0.01, rate_scales={"slow": 0.25})
+    for parameter in named.values():
+        parameter.grad = torch.randn(8, 8, generator=generator(5))
+    optimizers.step(0.5)
+    torch.testing.assert_close(named["slow"], 0.25 * named["usual"])
+    assert named["usual"].abs().max() > 0
 
 
 @pytest.mark.parametrize(

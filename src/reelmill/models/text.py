@@ -84,6 +84,18 @@ def build_text_encoder(settings: TextEncoder, vocabulary_size: int, seed: int) -
     return model
 
 
+def rate_scales(encoder: T5EncoderModel) -> dict[str, float]:
+    """How much of the learning rate a T5's weights are to have, by name; 1 for those that are not named.
+
+    T5 does not divide the scores of its attention by sqrt(d_kv); its queries start as much smaller instead (Raffel et
+    al. 2020). Muon and AdamW take steps of one size whatever a weight's own: at the full rate the scores outgrow what
+    the positions add to them, every head looks at some word wherever it stands, and "left to right" and "right to
+    left" become one and the same (docs/LOG.md).
+    """
+    scale = encoder.config.d_kv**-0.5
+    return {name: scale for name, _ in encoder.named_parameters() if name.endswith("SelfAttention.q.weight")}
+
+
 def token_ids(tokenizer: PreTrainedTokenizerBase, captions: list[str], length: int) -> torch.Tensor:
     """Token ids [b l], padded to ``length``. Raises `UserError` for a caption that does not fit."""
     batch = tokenizer(captions)["input_ids"]

@@ -18,7 +18,7 @@ from reelmill.models.families import FAMILIES
 from reelmill.models.family import Family, Text, TextParts
 from reelmill.models.lora import add_adapter
 from reelmill.models.source import resolve
-from reelmill.models.text import build_text_encoder
+from reelmill.models.text import build_text_encoder, rate_scales
 from reelmill.sampling import PromptEncoder
 from reelmill.training.base import Base
 
@@ -39,6 +39,12 @@ class Denoiser:
             # T5 names its embedding table twice; one of the names is enough.
             named |= {f"text_encoder.{name}": p for name, p in self.text_encoder.named_parameters()}
         return named
+
+    def rate_scales(self) -> dict[str, float]:
+        """How much of the learning rate a parameter is to have, by name; 1 for those that are not named."""
+        if self.text_encoder is None:
+            return {}
+        return {f"text_encoder.{name}": scale for name, scale in rate_scales(self.text_encoder).items()}
 
     def to(self, device: torch.device) -> None:
         """Move to a device."""

@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from typing import Literal
 
@@ -20,7 +20,7 @@ from reelmill.training.sharding import spread_like, whole
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_STEPS = 5
 BETAS = (0.9, 0.99)  # of AdamW in all its forms
-GROUP = "group"  # before the names of state that belongs to an optimizer and to no parameter
+GROUP = "group"  # before the names of state that belongs to a group of parameters and to none alone
 GROUP_STATE = ("k", "weight_sum", "lr_max")  # of schedule-free AdamW: its step, and the weights of its average
 
 
@@ -49,7 +49,13 @@ class Muon(torch.optim.Optimizer):
     `torch.optim.Muon` takes matrices alone and one at a time; here matrices of one shape go together.
     """
 
-    def __init__(self, parameters: Iterable[Tensor], lr: float, momentum: float = 0.95, weight_decay: float = 0.0):
+    def __init__(
+        self,
+        parameters: Iterable[Tensor] | Iterable[dict],
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+    ):
         super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
@@ -88,23 +94,26 @@ class Optimizers:
         learning_rate: float,
         adamw_learning_rate: float,
         weight_decay: float = 0.0,
+        rate_scales: Mapping[str, float] | None = None,
     ):
+        """``rate_scales``: how much of the rate a parameter has, by name; 1 for those that are not named."""
         self.named = {name: p for name, p in named.items() if p.requires_grad}
-        matrices = [p for name, p in self.named.items() if kind == "muon" and _is_matrix(name, p)]
-        known = {id(p) for p in matrices}
-        rest = [p for p in self.named.values() if id(p) not in known]
+        matrices = {name: p for name, p in self.named.items() if kind == "muon" and _is_matrix(name, p)}
+        rest = {name: p for name, p in self.named.items() if name not in matrices}
         rate = adamw_learning_rate if kind == "muon" else learning_rate
         self.parts: list[torch.optim.Optimizer] = []
         if matrices:
-            self.parts.append(Muon(matrices, lr=learning_rate, weight_decay=weight_decay))
+            groups = _groups(matrices, learning_rate, rate_scales or {})
+            self.parts.append(Muon(groups, lr=learning_rate, weight_decay=weight_decay))
         if rest:
-            self.parts.append(_adamw(kind, rest, rate, weight_decay))
-        self.base_rates = [part.param_groups[0]["lr"] for part in self.parts]
+            self.parts.append(_adamw(kind, _groups(rest, rate, rate_scales or {}), rate, weight_decay))
+        self.base_rates = [[group["lr"] for group in part.param_groups] for part in self.parts]
 
     def step(self, rate_scale: float) -> None:
         """One step at ``rate_scale`` times the configured rates; gradients are freed."""
-        for part, rate in zip(self.parts, self.base_rates, strict=True):
-            part.param_groups[0]["lr"] = rate * rate_scale
+        for part, rates in zip(self.parts, self.base_rates, strict=True):
+            for group, rate in zip(part.param_groups, rates, strict=True):
+                group["lr"] = rate * rate_scale
             part.step()
             part.zero_grad(set_to_none=True)
 
@@ -119,18 +128,20 @@ class Optimizers:
         }
         for part in self.parts:
             if isinstance(part, AdamWScheduleFree):
-                group = part.param_groups[0]
-                tensors |= {f"{GROUP}/{key}": torch.tensor(group[key], dtype=torch.float64) for key in GROUP_STATE}
+                for index, group in enumerate(part.param_groups):
+                    values = {key: torch.tensor(group[key], dtype=torch.float64) for key in GROUP_STATE}
+                    tensors |= {f"{GROUP}{index}/{key}": value for key, value in values.items()}
         return tensors
 
     def load_state_tensors(self, tensors: dict[str, Tensor]) -> None:
         """Restore what `state_tensors` gave."""
-        owner = {id(p): part for part in self.parts for p in part.param_groups[0]["params"]}
+        owner = {id(p): part for part in self.parts for group in part.param_groups for p in group["params"]}
+        groups = {f"{GROUP}{index}": group for index, group in enumerate(self.parts[0].param_groups)}
         for key, tensor in tensors.items():
             name, _, slot = key.rpartition("/")
-            if name == GROUP:
+            if name in groups:
                 value = tensor.item()
-                self.parts[0].param_groups[0][slot] = int(value) if slot == "k" else value
+                groups[name][slot] = int(value) if slot == "k" else value
                 continue
             parameter = self.named[name]
             counts = tensor.dtype == torch.int64 and not tensor.ndim  # bitsandbytes counts its steps in an int
@@ -148,7 +159,15 @@ def require_optimizer(kind: OptimizerName) -> None:
         )
 
 
-def _adamw(kind: OptimizerName, parameters: list[Tensor], rate: float, weight_decay: float) -> torch.optim.Optimizer:
+def _groups(named: dict[str, nn.Parameter], rate: float, scales: Mapping[str, float]) -> list[dict]:
+    """Parameters of one rate together, as torch's optimizers take them."""
+    groups: dict[float, list[nn.Parameter]] = defaultdict(list)
+    for name, parameter in named.items():
+        groups[scales.get(name, 1.0)].append(parameter)
+    return [{"params": parameters, "lr": rate * scale} for scale, parameters in groups.items()]
+
+
+def _adamw(kind: OptimizerName, parameters: list[dict], rate: float, weight_decay: float) -> torch.optim.Optimizer:
     """AdamW (Loshchilov & Hutter 2019) as torch has it, with moments in 8 bits (Dettmers et al. 2022),
     or schedule-free (Defazio et al. 2024). The rate, warm-up included, comes from outside for all."""
     settings = {"lr": rate, "betas": BETAS, "weight_decay": weight_decay}

@@ -152,7 +152,12 @@ def start(
     if not denoiser.family.normalises_channels:
         autoencoder.register_to_config(scaling_factor=clips.info.scaling_factor)
     optimizers = Optimizers(
-        named, settings.optimizer, settings.learning_rate, settings.adamw_learning_rate, settings.weight_decay
+        named,
+        settings.optimizer,
+        settings.learning_rate,
+        settings.adamw_learning_rate,
+        settings.weight_decay,
+        denoiser.rate_scales(),
     )
     return Run(
         params=params,

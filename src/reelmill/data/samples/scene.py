@@ -14,7 +14,7 @@ from reelmill.errors import UserError
 MARGIN_PX = 1.5  # between the shape and the frame's edge: anti-aliasing at a sharp corner reaches 1 px out
 MAX_TURN_DEG = 30.0  # a frame; a square turned by 45 degrees either way looks the same
 MAX_EASE = 0.8  # 0: constant speed; 1: smoothstep, which begins and ends at rest
-MAX_TILT_DEG = 15.0  # where a rotation begins; upright, a line level, otherwise
+MAX_TILT_DEG = 5.0  # where a rotation begins; upright, a line level, otherwise
 LINE_ASPECT = (4.0, 5.0)  # length over thickness
 MAX_BACKGROUND = 110  # 8-bit; the darkest colour's brightest channel is 204
 
