@@ -1,16 +1,14 @@
 """Two processes (gloo, on the CPU) train what one trains, go on from its state, and do not wait for ever."""
 
 import csv
-import os
 import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import pytest
 import torch
-from benchmarks.workspace import environment
 from training.short_run import AUTOENCODER, LATENTS, Heard, Interrupted, params_with
+from training.team_run import train_by_settings
 
 from reelmill.config import load_params
 from reelmill.data.manifest import read_clip
@@ -25,54 +23,13 @@ from reelmill.workspace import outcome_path
 
 # The sums of a batch are taken in another order; Muon's iteration makes the most of the last bits.
 TOLERANCE = 1e-4
-TRAIN = """
-def main() -> None:
-    import sys
-    from pathlib import Path
-    from reelmill.config import load_params
-    from reelmill.models.pretrained import load_autoencoder
-    from reelmill.storage import write_csv, write_json
-    from reelmill.training import loop
-    from reelmill.training.processes import team
-    from reelmill.training.worker import NoLog
-
-    latents_dir, autoencoder_dir, state = map(Path, sys.argv[1:])
-    params = load_params(state / "params.yaml")
-    step, kept = loop.optimizer_step, {}
-
-    def observed(run, number):
-        parts = run.denoiser.parameters().values()
-        kept["all"] = sum(part.numel() for part in parts)
-        kept["here"] = sum(getattr(part, "_local_tensor", part).numel() for part in parts)
-        return step(run, number)
-
-    loop.optimizer_step = observed
-    with team(params, latents_dir, autoencoder_dir, state) as processes:
-        autoencoder = load_autoencoder(autoencoder_dir)
-        _, record = loop.train(params, latents_dir, autoencoder, None, state, NoLog(), processes)
-    write_csv(state / "history.csv", record.steps)
-    write_csv(state / "validation.csv", record.validation)
-    write_json(state / "kept.json", kept)
-
-
-if __name__ == "__main__":  # clips are read by processes that import this file too
-    main()
-"""
-SOURCE = Path(__file__).parents[2] / "src"
 
 
 @pytest.fixture(params=["none", "full"])
 def state(in_trained, tmp_path, request) -> Path:
-    """Where two processes are to train, with their settings and a script that does."""
+    """Where two processes are to train, with their settings."""
     params_with(tmp_path, {"train.num_processes": 2, "train.sharding": request.param, "train.device": "cpu"})
-    (tmp_path / "run.py").write_text(TRAIN)
     return tmp_path
-
-
-def start_two(state: Path) -> subprocess.Popen:
-    command = [sys.executable, str(state / "run.py"), str(LATENTS), str(AUTOENCODER), str(state)]
-    env = {**environment(Path.cwd()), "PYTHONPATH": os.environ.get("PYTHONPATH", "") + os.pathsep + str(SOURCE)}
-    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def test_two_processes_go_on_with_the_losses_of_one(state, monkeypatch):
@@ -80,7 +37,7 @@ def test_two_processes_go_on_with_the_losses_of_one(state, monkeypatch):
     monkeypatch.setattr(heldout, "read_clips", lambda clips, data: (read_clip(clip, data) for clip in clips))
     with pytest.raises(Interrupted):  # one process alone, after 8 of 18 steps
         train(load_params(), LATENTS, load_autoencoder(AUTOENCODER), None, state, Heard(until=9))
-    output, _ = start_two(state).communicate(timeout=300)
+    output = train_by_settings(state)
     assert (state / "history.csv").exists(), output
     assert "going on after step 8" in output
     expected, rows = (
