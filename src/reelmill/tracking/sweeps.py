@@ -31,8 +31,19 @@ def open_sweep(params: Params, key: str, grid: Mapping[str, Sequence]) -> Sweep:
     runs = find_runs(store, SWEEP, key)
     run = runs[0] if runs else store.client.create_run(store.experiment_id, run_name=f"sweep-{key}", tags={SWEEP: key})
     store.client.update_run(run.info.run_id, "RUNNING")
-    log_params(store, run, {name: ", ".join(map(str, values)) for name, values in grid.items()})
+    log_params(store, run, _parameters(grid))
     return Sweep(run.info.run_id, store.link(run.info.run_id))
+
+
+def _parameters(grid: Mapping[str, Sequence]) -> dict[str, str]:
+    """The values of each setting; a key may name several with commas between, which MLflow's names may not have."""
+    columns: dict[str, Sequence] = {}
+    for names, values in grid.items():
+        together = [name.strip() for name in names.split(",")]
+        columns |= (
+            {names: values} if len(together) == 1 else dict(zip(together, zip(*values, strict=True), strict=True))
+        )
+    return {name: ", ".join(map(str, values)) for name, values in columns.items()}
 
 
 def log_trial(
