@@ -15,11 +15,13 @@ from reelmill.models.lora import LORA_WEIGHTS
 SPREAD = {"train.num_processes": 2, "train.sharding": "full"}
 
 
-@pytest.mark.parametrize("family", ["hunyuan_video"])  # it has two kinds of blocks, and three text inputs
-def test_lora_on_spread_weights_is_that_of_one_process(family, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-3), ("bf16", 2e-2)])
+def test_lora_on_spread_weights_is_that_of_one_process(precision, tolerance, tmp_path, monkeypatch):
+    """HunyuanVideo has two kinds of blocks, and three text inputs; with bf16 its frozen weights are kept in it."""
     workspace = Workspace(monkeypatch, tmp_path)
-    workspace.use_pretrained(family, train__mode="lora", train__batch_size=2, train__gradient_checkpointing=True)
-    workspace.set({"train.optimizer": "adamw", "train.learning_rate": 1.0e-2, "train.device": "cpu"})
+    workspace.use_pretrained("hunyuan_video", train__mode="lora", train__batch_size=2)
+    workspace.set({"train.optimizer": "adamw", "train.learning_rate": 1.0e-2, "train.gradient_checkpointing": True})
+    workspace.set({"train.device": "cpu", "train.precision": precision})
     workspace.run("fit_autoencoder", "encode")
     losses, weights = {}, {}
     for name, changes in (("alone", {}), ("spread", SPREAD)):
@@ -32,7 +34,8 @@ def test_lora_on_spread_weights_is_that_of_one_process(family, tmp_path, monkeyp
         losses[name] = [float(row["loss"]) for row in csv.DictReader((state / "history.csv").open())]
         (checkpoint,) = (state / "checkpoints").glob("*/" + LORA_WEIGHTS)
         weights[name] = load_file(checkpoint)
-    assert losses["spread"] == pytest.approx(losses["alone"], rel=1e-4)
+    assert losses["spread"] == pytest.approx(losses["alone"], rel=tolerance / 10)
     assert weights["spread"].keys() == weights["alone"].keys()
     for key, weight in weights["alone"].items():
-        assert (weights["spread"][key] - weight).abs().max() <= 1e-3 * weight.abs().max(), key
+        # In norm and not by element: where a gradient is next to nothing, AdamW makes a whole step of its rounding.
+        assert (weights["spread"][key] - weight).norm() <= tolerance * weight.norm(), key
