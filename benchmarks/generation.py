@@ -34,6 +34,7 @@ def main() -> None:
     params = params.model_copy(update={"train": params.train.model_copy(update={"accuracy_videos": count})})
     accuracy = PromptAccuracy(params)
     accuracy.batch_size = params.generate.batch_size
+    accuracy.request = replace(accuracy.request, precision=params.generate.precision)
     device = choose_device(params.generate.device)
     ours = load_pipeline(PIPELINE, device, params.generate.precision, params.autoencoder.tiling)
     vanilla = DiffusionPipeline.from_pretrained(str(PIPELINE)).to(device)

@@ -2,8 +2,9 @@
 
 Run in a workspace whose stage `encode` has run: python -m benchmarks.overhead [rounds, 3 by default]. An epoch of params.yaml's
 model each, in turns: bare steps on batches made beforehand; the loop, which reads and noises clips, clips gradients, averages
-weights and checks every loss; the loop with its MLflow run in a store of its own. Median seconds a step over groups of ten;
-validation, previews and saved states are no part of it, and all captions have the short length.
+weights and checks every loss; the loop with its MLflow run in a store of its own. Mean seconds a step from the second group of ten
+to the last whole one, with what is logged between; validation, previews and saved states are no part of it, and all captions have the
+short length.
 """
 
 import os
@@ -28,20 +29,25 @@ from reelmill.training.worker import NoLog
 
 LATENTS, AUTOENCODER = Path("data/latents"), Path("models/autoencoder")
 PREPARED = 8  # batches
-WARM_UP = 2  # groups of steps
+WARM_UP = 1  # groups of steps, beside the first one
 
 
 class Speed(NoLog):
-    """Keeps the loop's own steps a second, and passes all on to another log."""
+    """Passes figures on to another log, and notes when a group of steps has been told."""
 
     def __init__(self, other: NoLog | TrainingLog):
-        self.other, self.seconds = other, list[float]()
+        self.other, self.times = other, list[tuple[int, float]]()
 
     def metrics(self, step: int, values: dict[str, float]) -> None:
         """See `Log`."""
-        if rate := values.get("iterations_per_s"):
-            self.seconds.append(1 / rate)
         self.other.metrics(step, values)
+        if "iterations_per_s" in values and step % LOG_EVERY == 0:
+            self.times.append((step, time.monotonic()))
+
+    def seconds_a_step(self) -> float:
+        """The mean after the warm-up."""
+        (first, began), (last, ended) = self.times[WARM_UP], self.times[-1]
+        return (ended - began) / (last - first)
 
 
 def main() -> None:
@@ -53,10 +59,10 @@ def main() -> None:
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{name}/mlflow.db"
         for number in range(rounds):
             directory = Path(name) / str(number)
-            found["bare"] += bare(params, directory / "bare")
-            found["loop"] += looped(params, directory / "loop", NoLog())
+            found["bare"].append(bare(params, directory / "bare"))
+            found["loop"].append(looped(params, directory / "loop", NoLog()))
             with TrainingLog(params, run_key=f"overhead-{os.getpid()}-{number}") as log:
-                found["loop and MLflow"] += looped(params, directory / "tracked", log)
+                found["loop and MLflow"].append(looped(params, directory / "tracked", log))
     seconds = {name: median(times) for name, times in found.items()}
     print(f"batches of {params.train.batch_size}, {rounds} rounds of an epoch")
     for (name, value), before in zip(seconds.items(), [seconds["bare"], *seconds.values()], strict=False):
@@ -78,27 +84,26 @@ def quiet(params: Params) -> Params:
     )
 
 
-def looped(params: Params, directory: Path, log: NoLog | TrainingLog) -> list[float]:
-    """Seconds a step of the loop, by groups of steps."""
+def looped(params: Params, directory: Path, log: NoLog | TrainingLog) -> float:
+    """Seconds a step of the loop."""
     speed = Speed(log)
     train(params, LATENTS, load_autoencoder(AUTOENCODER), None, directory, speed, ALONE)
-    return speed.seconds[WARM_UP:]
+    return speed.seconds_a_step()
 
 
-def bare(params: Params, directory: Path) -> list[float]:
-    """Seconds a step of forward, backward and optimizer alone, by groups of as many steps."""
+def bare(params: Params, directory: Path) -> float:
+    """Seconds a step of forward, backward and optimizer alone."""
     run = start(params, LATENTS, load_autoencoder(AUTOENCODER), None, directory, NoLog(), ALONE)
     batches = cycle([prepared(run, number) for number in range(PREPARED)])
-    seconds = []
-    for _ in range(run.num_steps // LOG_EVERY):
-        begin = time.monotonic()
-        for noisy, timestep, text, target in islice(batches, LOG_EVERY):
-            with autocast(run.device, params.train.precision):
-                prediction = run.denoiser.predict(noisy, timestep, text)
-            (prediction.float() - target).square().mean().backward()
-            run.optimizers.step(1.0)
-        seconds.append((time.monotonic() - begin) / LOG_EVERY)
-    return seconds[WARM_UP:]
+    first, began = (WARM_UP + 1) * LOG_EVERY, 0.0
+    for step, (noisy, timestep, text, target) in enumerate(islice(batches, run.num_steps)):
+        if step == first:
+            began = time.monotonic()
+        with autocast(run.device, params.train.precision):
+            prediction = run.denoiser.predict(noisy, timestep, text)
+        (prediction.float() - target).square().mean().backward()
+        run.optimizers.step(1.0)
+    return (time.monotonic() - began) / (run.num_steps - first)
 
 
 def prepared(run: Run, number: int) -> tuple:
@@ -106,11 +111,11 @@ def prepared(run: Run, number: int) -> tuple:
     settings = run.params.train
     clean, text = run.clips.batch(run.order.batch(number, settings.batch_size), run.device)
     clean, random = run.denoiser.whole_patches(clean), generator("overhead", number)
-    noise = torch.randn(clean.shape, generator=random)
-    sigma = diffusion.sample_levels(settings.timestep_sampling, len(clean), random)
+    noise = torch.randn(clean.shape, generator=random).to(run.device)
+    sigma = diffusion.sample_levels(settings.timestep_sampling, len(clean), random).to(run.device)
     if diffusion.is_flow(settings.objective):
         sigma = diffusion.shift_levels(sigma, settings.shift)
-    kept = torch.zeros(len(clean), dtype=torch.bool)
+    kept = torch.zeros(len(clean), dtype=torch.bool, device=run.device)
     text = run.denoiser.text_for(text, run.clips.empty_text, kept, run.params.model, long=False)
     noisy = diffusion.add_noise(settings.objective, clean, noise, sigma, settings.shift)
     target = diffusion.target(settings.objective, clean, noise, sigma, settings.shift)

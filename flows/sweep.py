@@ -31,7 +31,8 @@ from reelmill.workspace import code_hash
 
 ROOT = Path(".reelmill/sweeps")
 SHARED = ("make-samples", "validate-data", "fit-autoencoder", "encode")  # most trials differ after them only
-OBJECTIVE = "train/published/validation_loss"  # never a test figure: settings are chosen on validation
+# Never a test figure: settings are chosen on validation. And no loss: what it measures changes with the settings.
+OBJECTIVE = "train/published/validation_clean_error_at_0.8"
 
 
 @dataclass(frozen=True)

@@ -37,11 +37,15 @@ def has_fast_bf16(device: torch.device) -> bool:
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
 
 
-def autocast(device: torch.device, precision: Precision) -> AbstractContextManager:
-    """bf16 autocast where it is wanted and, with ``auto``, where the hardware has it."""
+def autocast(device: torch.device, precision: Precision, keep_weights: bool = True) -> AbstractContextManager:
+    """bf16 autocast where it is wanted and, with ``auto``, where the hardware has it.
+
+    Args:
+        keep_weights: keep what weights become in bf16 until the block ends, for those that are used twice.
+    """
     if precision == "fp32" or (precision == "auto" and not has_fast_bf16(device)):
         return nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16)
+    return torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=keep_weights)
 
 
 def weights_dtype(device: torch.device, precision: Precision) -> torch.dtype:

@@ -14,11 +14,12 @@ from reelmill.config import load_params
 from reelmill.data.manifest import read_clip
 from reelmill.errors import UserError
 from reelmill.models.pretrained import load_autoencoder
-from reelmill.storage import read_json
+from reelmill.storage import discard, read_json
 from reelmill.training import heldout, processes
 from reelmill.training.loop import train
 from reelmill.training.processes import ALONE, Processes, team
 from reelmill.training.publish import training_settings
+from reelmill.training.state import SavedState
 from reelmill.workspace import outcome_path
 
 # The sums of a batch are taken in another order; Muon's iteration makes the most of the last bits.
@@ -46,12 +47,17 @@ def test_two_processes_go_on_with_the_losses_of_one(state, monkeypatch):
     assert [row["step"] for row in rows] == [row["step"] for row in expected]
     for row, other in zip(rows, expected, strict=True):
         assert float(row["loss"]) == pytest.approx(float(other["loss"]), rel=TOLERANCE)
+        assert float(row["grad_norm"]) == pytest.approx(float(other["grad_norm"]), rel=10 * TOLERANCE)
         assert row["learning_rate"] == other["learning_rate"]  # steps are the optimizer's, whatever the processes
     _check_validation(state)
     kept = read_json(state / "kept.json")
     share = 0.5 if load_params(state / "params.yaml").train.sharding == "full" else 1.0
     assert kept["here"] / kept["all"] == pytest.approx(share, abs=0.02)
     assert len(list((state / "previews").glob("*.mp4"))) == 2
+    discard(SavedState(state / "state")._saved()[-1])
+    _, record = train(load_params(), LATENTS, load_autoencoder(AUTOENCODER), None, state, Heard())  # one goes on alone
+    for row, other in zip(record.steps[16:], expected[16:], strict=True):
+        assert row["loss"] == pytest.approx(float(other["loss"]), rel=TOLERANCE)
 
 
 def _check_validation(state: Path) -> None:

@@ -21,7 +21,7 @@ def test_lora_on_spread_weights_is_that_of_one_process(precision, tolerance, tmp
     workspace = Workspace(monkeypatch, tmp_path)
     workspace.use_pretrained("hunyuan_video", train__mode="lora", train__batch_size=2)
     workspace.set({"train.optimizer": "adamw", "train.learning_rate": 1.0e-2, "train.gradient_checkpointing": True})
-    workspace.set({"train.device": "cpu", "train.precision": precision})
+    workspace.set({"train.gradient_accumulation_steps": 2, "train.device": "cpu", "train.precision": precision})
     workspace.run("fit_autoencoder", "encode")
     losses, weights = {}, {}
     for name, changes in (("alone", {}), ("spread", SPREAD)):

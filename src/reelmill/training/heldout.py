@@ -49,8 +49,8 @@ class HeldOut:
 
     @torch.no_grad()
     def losses(self, denoiser: Denoiser, autoencoder: Any) -> dict[str, float]:
-        """``loss`` (mean over levels, each weighed as often as training draws its fifth), ``loss_at_<level>``, and
-        ``clean_error_at_<level>``.
+        """``loss`` (mean over levels, each weighed as often and as much as training does its fifth), ``loss_at_<level>``,
+        and ``clean_error_at_<level>``.
 
         The last is the root mean square error, in 8-bit pixel values, of the clip decoded from the
         predicted clean latents, against the clip as it was read: comparable across autoencoders and
@@ -69,11 +69,14 @@ class HeldOut:
         return result | means, errors
 
     def _shares(self) -> list[float]:
-        """How often training draws a level from the fifth around each of LEVELS; they add up to 1."""
+        """How often training draws a level from the fifth around each of LEVELS (this adds up to 1), times its loss weight."""
         train, half = self.params.train, 0.5 / len(LEVELS)
         shift = train.shift if diffusion.is_flow(train.objective) else 1.0
         below = [diffusion.share_below(train.timestep_sampling, level - half, shift) for level in LEVELS]
-        return [high - low for low, high in pairwise([0.0, *below[1:], 1.0])]
+        often = [high - low for low, high in pairwise([0.0, *below[1:], 1.0])]
+        drawn = torch.tensor(LEVELS) / (shift - (shift - 1) * torch.tensor(LEVELS))
+        weights = diffusion.loss_weight(train.objective, train.loss_weighting, drawn, train.shift).tolist()
+        return [share * weight for share, weight in zip(often, weights, strict=True)]
 
     def _loss(self, denoiser: Denoiser, level: float) -> float:
         total = 0.0

@@ -70,10 +70,10 @@ class Muon(torch.optim.Optimizer):
                     state["momentum_buffer"] = torch.zeros_like(parameter.grad)
                 buffer = state["momentum_buffer"].lerp_(parameter.grad, 1 - group["momentum"])
                 nesterov = parameter.grad.lerp(buffer, group["momentum"])
-                matrix = whole(nesterov).reshape(len(nesterov), -1)  # of spread weights every process turns the whole
-                shapes[matrix.shape].append((parameter, matrix))
+                shapes[len(nesterov), nesterov.numel() // len(nesterov)].append((parameter, nesterov))
             for (m, n), members in shapes.items():
-                stack = torch.stack([matrix for _, matrix in members])
+                # Of spread weights every process turns the whole matrices, of one shape at a time.
+                stack = torch.stack([whole(nesterov).reshape(m, n) for _, nesterov in members])
                 # Where bf16 is emulated it costs fifty times fp32 (docs/LOG.md).
                 dtype = torch.bfloat16 if has_fast_bf16(stack.device) else torch.float32
                 updates = orthogonalise(stack, dtype)

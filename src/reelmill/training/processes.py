@@ -21,7 +21,6 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule
 
 import reelmill
 from reelmill.compute import choose_device
@@ -72,8 +71,8 @@ class Processes:
         predictor = _Predictor(denoiser)
         if not self.sharded:
             return self.accelerator.prepare_model(predictor)
-        blocks, count = denoiser.family.blocks, self.accelerator.num_processes
-        shard(predictor, denoiser.transformer, blocks, self.accelerator.device, count)
+        blocks = denoiser.family.blocks
+        shard(predictor, denoiser.transformer, blocks, self.accelerator.device)
         return predictor
 
     def unshared(self, denoiser: Denoiser) -> Denoiser | None:
@@ -84,12 +83,11 @@ class Processes:
 
     def synchronised(self, predict: Callable, last: bool) -> AbstractContextManager:
         """Within it gradients are exchanged, if the batch is the step's ``last``; others accumulate unexchanged."""
-        if isinstance(predict, FSDPModule):
-            predict.set_requires_gradient_sync(last)
-        elif self.accelerator is not None and not last:
-            assert isinstance(predict, nn.Module)
-            return self.accelerator.no_sync(predict)
-        return nullcontext()
+        # Spread gradients are exchanged each time: unexchanged they would be whole ones in every process.
+        if self.accelerator is None or last or self.sharded:
+            return nullcontext()
+        assert isinstance(predict, nn.Module)
+        return self.accelerator.no_sync(predict)
 
     def gathered(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Whole tensors for the first process, in main memory where they were spread; nothing for the others, which take part."""

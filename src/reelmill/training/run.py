@@ -13,6 +13,7 @@ from tqdm import tqdm
 from reelmill.compute import choose_attention, choose_device, release_memory
 from reelmill.config import Params
 from reelmill.data.latents import BatchOrder, LatentClips
+from reelmill.errors import UserError
 from reelmill.models.family import TextParts
 from reelmill.sampling import PromptEncoder
 from reelmill.training.base import Base, publish_scheduler
@@ -117,13 +118,13 @@ class Run:
 
     def share_averages(self) -> None:
         """Hand this process's part of spread averages to the first one, which has come to `averaged`."""
-        self.processes.gathered(self.average.averages)
+        for name in self.denoiser.parameters() if self.processes.sharded else ():
+            self.processes.gathered({name: self.average.averages[name]})
 
     @torch.no_grad()
     def _copy_averages(self, target: Denoiser) -> None:
-        averages = self.processes.gathered(self.average.averages)
         for name, parameter in target.parameters().items():
-            parameter.copy_(averages[name])
+            parameter.copy_(self.processes.gathered({name: self.average.averages[name]})[name])
 
 
 def start(
@@ -140,10 +141,14 @@ def start(
     require_optimizer(settings.optimizer)
     clips = LatentClips(latents_dir, "train")
     # What is spread is moved to its device block by block: no process need hold all of it there.
-    denoiser = build_denoiser(params, clips, latents_dir, base, torch.device("cpu") if processes.sharded else device)
+    place = torch.device("cpu") if processes.sharded else device
+    denoiser = build_denoiser(params, clips, latents_dir, base, device, place)
     choose_attention(device, settings.precision, denoiser.video_tokens(clips.info.latent_shape))
     save_memory_and_time(denoiser, settings.gradient_checkpointing, settings.compile)
-    validated, predict = processes.unshared(denoiser), processes.shared(denoiser)
+    validated = processes.unshared(denoiser)
+    if validated is not None and validated is not denoiser:
+        _require_room(validated, device)
+    predict = processes.shared(denoiser)
     named = denoiser.parameters()
     trained_text: TextParts = {}
     if denoiser.text_encoder is not None:
@@ -184,6 +189,20 @@ def start(
         log=log,
         device=device,
     )
+
+
+def _require_room(validated: Denoiser, device: torch.device) -> None:
+    """Raise `UserError` now, and not at the first validation, when the first process's device does not hold the whole model."""
+    try:
+        validated.to(device)
+    except torch.OutOfMemoryError:
+        raise UserError(
+            "train.sharding: full: the first GPU does not hold the weights alone, as it must to validate and preview. "
+            "Use larger GPUs, train.mode: lora (frozen weights are kept in bf16), or a smaller model."
+        ) from None
+    finally:
+        validated.to(torch.device("cpu"))
+        release_memory(device)
 
 
 def save_memory_and_time(denoiser: Denoiser, gradient_checkpointing: bool, compiled: bool) -> None:

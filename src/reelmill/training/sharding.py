@@ -10,18 +10,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 
-def shard(root: nn.Module, transformer: Any, blocks: tuple[str, ...], device: torch.device, processes: int) -> None:
+def shard(root: nn.Module, transformer: Any, blocks: tuple[str, ...], device: torch.device) -> None:
     """Spread all parameters of ``root``, moved to ``device`` block by block, over the processes.
 
     Args:
         blocks: the names of ``transformer``'s lists of blocks, which are gathered one at a time.
     """
-    mesh = init_device_mesh(device.type, (processes,))
+    mesh = DeviceMesh.from_group(torch.distributed.group.WORLD, device.type)  # with its patience
     for name in blocks:
         for block in getattr(transformer, name):
             fully_shard(block, mesh=mesh)

@@ -50,7 +50,7 @@ def _backward(run: Run, number: int, coarse: bool, last: bool) -> Tensor:
     text = {key: rows[mine] for key, rows in text.items()}
     noisy = diffusion.add_noise(settings.objective, clean, noise, sigma, shift)
     with run.processes.synchronised(run.predict, last):
-        with autocast(run.device, settings.precision):
+        with autocast(run.device, settings.precision, keep_weights=not run.processes.sharded):
             prediction = run.predict(noisy, diffusion.timestep_of(settings.objective, sigma), text, stride)
         target = diffusion.target(settings.objective, clean, noise, sigma, shift)
         errors = losses.per_sample(settings.loss, prediction.float(), target)
