@@ -6,7 +6,7 @@ from reelmill.config import load_params
 from reelmill.data.augmentation import with_versions
 from reelmill.data.manifest import MANIFEST, load_manifest
 from reelmill.storage import hash_path, write_json
-from reelmill.workspace import finish_state, run_stage, state_directory
+from reelmill.workspace import finish_state, require_input, run_stage, state_directory
 
 AUTOENCODER, OUTPUT, RESULTS = Path("models/autoencoder"), Path("data/latents"), Path("results/encode")
 
@@ -20,6 +20,7 @@ def main() -> None:
     from reelmill.models.pretrained import load_autoencoder
 
     params = load_params()
+    require_input(AUTOENCODER, "fit-autoencoder")
     make_deterministic(params.compute.deterministic)
     clips = with_versions(load_manifest(), params.augment)
     family, text, device = FAMILIES[params.model.family], params.model.text_encoder, choose_device(params.encode.device)

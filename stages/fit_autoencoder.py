@@ -17,7 +17,7 @@ def main() -> None:
     from reelmill.compute import choose_device, make_deterministic
     from reelmill.evaluation.reconstruction import reconstruction_figures
     from reelmill.models.families import FAMILIES
-    from reelmill.models.pretrained import load_autoencoder
+    from reelmill.models.pretrained import load_autoencoder, open_source
     from reelmill.training.autoencoder import fit
     from reelmill.training.base import open_base
     from reelmill.training.clip_cache import open_clips
@@ -36,6 +36,8 @@ def main() -> None:
     if params.autoencoder_source is None:
         model, history = fit(family, settings, open_clips(clips, params.data, settings, state), state / "steps")
     else:
+        if params.model.source is not None:
+            open_source(params.model.source, family)  # a pipeline that is not whole is named as one
         model = load_autoencoder(*params.autoencoder_source, choose_device(settings.device), settings.tiling)
         if not isinstance(model, family.autoencoder_class):
             raise UserError(

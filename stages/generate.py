@@ -7,7 +7,7 @@ from pathlib import Path
 from reelmill.config import load_params
 from reelmill.data.manifest import load_manifest
 from reelmill.storage import atomic_path, read_json, write_json
-from reelmill.workspace import LINEAGE, run_stage
+from reelmill.workspace import LINEAGE, require_input, run_stage
 
 PIPELINE, RESULTS = Path("models/pipeline"), Path("results/generate")
 
@@ -23,6 +23,7 @@ def main() -> None:
     from reelmill.sampling import Request
 
     params = load_params()
+    require_input(PIPELINE, "train")
     make_deterministic(params.compute.deterministic)
     settings = params.generate
     videos = plan(settings, load_manifest())

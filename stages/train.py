@@ -5,7 +5,7 @@ from pathlib import Path
 
 from reelmill.config import load_params
 from reelmill.storage import atomic_path, hash_path, write_csv, write_json
-from reelmill.workspace import finish_state, run_stage, state_directory
+from reelmill.workspace import finish_state, require_input, run_stage, state_directory
 
 LATENTS, AUTOENCODER, OUTPUT, RESULTS = (
     Path("data/latents"),
@@ -29,6 +29,8 @@ def main() -> None:
     from reelmill.training.publish import publish, training_settings
 
     params = load_params()
+    require_input(AUTOENCODER, "fit-autoencoder")
+    require_input(LATENTS, "encode")
     make_deterministic(params.compute.deterministic)
     autoencoder = load_autoencoder(AUTOENCODER, tiling=params.autoencoder.tiling)
     base = open_base(params, family_of(autoencoder).compression(autoencoder))

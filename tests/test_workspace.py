@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from benchmarks.workspace import is_running
@@ -14,6 +15,7 @@ from reelmill.workspace import (
     finish_state,
     main_checkout,
     owner,
+    require_input,
     stage_lock,
     state_directory,
     workspace_lock,
@@ -147,3 +149,9 @@ def test_outcome_says_how_a_stage_ended(tmp_path, monkeypatch, work, status, err
     subprocess.run([sys.executable, "-c", code], capture_output=True)
     outcome = read_json(tmp_path / ".reelmill/outcomes/train.json")
     assert (outcome["status"], outcome["error"]) == (status, error)
+
+
+def test_input_that_no_stage_has_made_yet_is_named_with_the_stage(tmp_path):
+    require_input(tmp_path, "encode")
+    with pytest.raises(UserError, match=r"data/latents: not found\. It is made by the stage encode: dvc repro encode"):
+        require_input(Path("data/latents"), "encode")

@@ -63,6 +63,12 @@ def run_stage(name: str, main: Callable[[], None]) -> None:
         sys.exit(f"\n{name} stopped:\n{error}")
 
 
+def require_input(path: Path, stage: str) -> None:
+    """Raise `UserError` when what another stage makes is not there."""
+    if not path.exists():
+        raise UserError(f"{path}: not found. It is made by the stage {stage}: dvc repro {stage}.")
+
+
 def outcome_path(stage: str) -> Path:
     """Where a stage's last run says how it ended: ``status`` (running, done, failed) and ``error``."""
     return Path(".reelmill/outcomes") / f"{stage}.json"
