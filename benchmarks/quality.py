@@ -83,6 +83,7 @@ class Training:
         run = self.run
         assert run.held_out is not None and run.accuracy is not None
         with run.averaged() as denoiser:
+            assert denoiser is not None
             error = run.held_out.losses(denoiser, run.autoencoder)["clean_error_at_0.8"]
             pipeline = run.checkpoints.pipeline(denoiser, run.autoencoder, run.trained_text)
             right = run.accuracy.measure(pipeline, None)

@@ -52,7 +52,7 @@ class Experiment(BaseModel):
         for values in itertools.product(*self.grid.values()):
             changes: dict[str, object] = {}
             for keys, value in zip(self.grid, values, strict=True):
-                changes |= _assign(keys, value)
+                changes |= assign(keys, value)
             named[", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in changes.items())] = changes
         return named
 
@@ -66,7 +66,8 @@ class Experiment(BaseModel):
         ]
 
 
-def _assign(keys: str, value: object) -> dict[str, object]:
+def assign(keys: str, value: object) -> dict[str, object]:
+    """One value of a grid's key by setting. Raises `UserError` when the key names several and the value is not as many."""
     names = [key.strip() for key in keys.split(",")]
     if len(names) == 1:
         return {names[0]: value}

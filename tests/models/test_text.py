@@ -54,4 +54,4 @@ def test_word_order_outlives_training():
             seen[name] = order_seen(encoder, tokenizer)
     assert seen["new"] > 0.3
     assert seen["trained"] > 0.3
-    assert seen["trained at the full rate"] < 0.7 * seen["trained"]  # what the scales are for
+    assert seen["trained at the full rate"] < 0.5 * seen["trained"]  # what the scales are for

@@ -16,6 +16,7 @@ from reelmill.data.video import UnreadableVideo
 from reelmill.data.windows import hash_frames, read_window
 from reelmill.errors import UserError
 from reelmill.storage import atomic_path
+from reelmill.workspace import require_input
 
 MANIFEST = Path("data/manifest.parquet")
 
@@ -69,8 +70,7 @@ def load_manifest(path: Path = MANIFEST) -> list[Clip]:
     Raises:
         UserError: when there is no manifest, or another version of the library wrote it.
     """
-    if not Path(path).is_file():
-        raise UserError(f"{path}: not found. It is made by the stage validate-data: dvc repro validate-data.")
+    require_input(Path(path), "validate-data")
     table = pq.read_table(path)
     expected = [field.name for field in fields(Clip)]
     if table.column_names != expected:

@@ -1,12 +1,13 @@
 """A sweep in MLflow: a parent run, and a child for each trial; the children share their metrics' names."""
 
 import tempfile
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from reelmill.config import Params
-from reelmill.experiments import dot_plot
+from reelmill.experiments import assign, dot_plot
 from reelmill.storage import write_csv, write_text
 from reelmill.tracking.lineage import stage_metrics
 from reelmill.tracking.results import ensure_logged
@@ -37,13 +38,12 @@ def open_sweep(params: Params, key: str, grid: Mapping[str, Sequence]) -> Sweep:
 
 def _parameters(grid: Mapping[str, Sequence]) -> dict[str, str]:
     """The values of each setting; a key may name several with commas between, which MLflow's names may not have."""
-    columns: dict[str, Sequence] = {}
-    for names, values in grid.items():
-        together = [name.strip() for name in names.split(",")]
-        columns |= (
-            {names: values} if len(together) == 1 else dict(zip(together, zip(*values, strict=True), strict=True))
-        )
-    return {name: ", ".join(map(str, values)) for name, values in columns.items()}
+    columns: dict[str, list[str]] = defaultdict(list)
+    for keys, values in grid.items():
+        for value in values:
+            for name, single in assign(keys, value).items():
+                columns[name].append(str(single))
+    return {name: ", ".join(values) for name, values in columns.items()}
 
 
 def log_trial(

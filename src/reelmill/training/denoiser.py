@@ -94,27 +94,19 @@ class Denoiser:
 
 
 def build_denoiser(
-    params: Params,
-    clips: LatentClips,
-    latents_dir: Path,
-    base: Base | None,
-    device: torch.device,
-    place: torch.device | None = None,
+    params: Params, clips: LatentClips, latents_dir: Path, base: Base | None, device: torch.device
 ) -> Denoiser:
     """A denoiser for the encoded latents, new or pretrained; what is new in it is a function of ``params.train.seed``.
 
-    Args:
-        device: what it will be computed on, which decides what frozen weights are kept in.
-        place: where it is put, if not there.
+    It lies in main memory; ``device`` is what it will be computed on, which decides what frozen weights are kept in.
     """
-    place = place or device
     family, info = FAMILIES[params.model.family], clips.info
     check_text_source(params, info, latents_dir)
     encoder = None
     if info.text == "tokens":
-        encoder = build_text_encoder(params.model.text_encoder, info.vocabulary_size, params.train.seed).to(place)
+        encoder = build_text_encoder(params.model.text_encoder, info.vocabulary_size, params.train.seed)
     transformer = _new(params, clips, latents_dir, family) if base is None else _pretrained(params, base, device)
-    return Denoiser(family, transformer.to(place), encoder, params.train.objective)
+    return Denoiser(family, transformer, encoder, params.train.objective)
 
 
 def _new(params: Params, clips: LatentClips, latents_dir: Path, family: Family) -> Any:

@@ -97,14 +97,11 @@ def _due(run: Run, done: int) -> Due:
 def _do(run: Run, due: Due, saved: SavedState, done: int) -> None:
     """What is due beside logging. The state comes last: whoever goes on from it finds the rest done."""
     if due.validation or due.preview:
-        if run.processes.is_first:
-            with run.averaged() as denoiser:
-                if due.validation:
-                    _validate(run, denoiser, done)
-                if due.preview:
-                    _preview(run, denoiser, done)
-        else:
-            run.share_averages()
+        with run.averaged() as denoiser:
+            if denoiser and due.validation:
+                _validate(run, denoiser, done)
+            if denoiser and due.preview:
+                _preview(run, denoiser, done)
     if due.save:
         save(run, saved, done)
 

@@ -92,39 +92,37 @@ class Run:
         return 0 if self.params.model.source is not None else int(self.params.train.coarse_share * self.num_steps)
 
     @contextmanager
-    def averaged(self) -> Iterator[Denoiser]:
+    def averaged(self) -> Iterator[Denoiser | None]:
         """The denoiser with the averaged weights, and the autoencoder beside it; memory is given back afterwards.
 
-        For the first process; the others call `share_averages` meanwhile.
+        All processes come here at once, for spread averages are gathered; those that do not validate get None.
         """
-        assert self.validated is not None
-        copied = self.validated is not self.denoiser
-        named = self.denoiser.parameters()
-        if copied:
-            self._copy_averages(self.validated)
-            self.validated.to(self.device)
-        else:
+        if self.processes.sharded:
+            self._copy_averages()
+        if self.validated is None:
+            yield None
+            return
+        named, sharded = self.denoiser.parameters(), self.processes.sharded
+        if not sharded:
             self.average.swap(named)
+        self.validated.to(self.device)
         self.autoencoder.to(self.device)
         try:
             yield self.validated
         finally:
-            if copied:
+            if sharded:
                 self.validated.to(torch.device("cpu"))
             else:
                 self.average.swap(named)
             self.autoencoder.to("cpu")
             release_memory(self.device)
 
-    def share_averages(self) -> None:
-        """Hand this process's part of spread averages to the first one, which has come to `averaged`."""
-        for name in self.denoiser.parameters() if self.processes.sharded else ():
-            self.processes.gathered({name: self.average.averages[name]})
-
     @torch.no_grad()
-    def _copy_averages(self, target: Denoiser) -> None:
-        for name, parameter in target.parameters().items():
-            parameter.copy_(self.processes.gathered({name: self.average.averages[name]})[name])
+    def _copy_averages(self) -> None:
+        copies = self.validated.parameters() if self.validated else {}
+        for name, average in self.average.averages.items():
+            for key, whole in self.processes.gathered({name: average}).items():
+                copies[key].copy_(whole)
 
 
 def start(
@@ -140,13 +138,13 @@ def start(
     settings, device = params.train, processes.device or choose_device(params.train.device)
     require_optimizer(settings.optimizer)
     clips = LatentClips(latents_dir, "train")
-    # What is spread is moved to its device block by block: no process need hold all of it there.
-    place = torch.device("cpu") if processes.sharded else device
-    denoiser = build_denoiser(params, clips, latents_dir, base, device, place)
+    denoiser = build_denoiser(params, clips, latents_dir, base, device)
+    if not processes.sharded:  # what is spread is moved block by block: no process need hold all of it there
+        denoiser.to(device)
     choose_attention(device, settings.precision, denoiser.video_tokens(clips.info.latent_shape))
     save_memory_and_time(denoiser, settings.gradient_checkpointing, settings.compile)
     validated = processes.unshared(denoiser)
-    if validated is not None and validated is not denoiser:
+    if validated is not None and processes.sharded:
         _require_room(validated, device)
     predict = processes.shared(denoiser)
     named = denoiser.parameters()
