@@ -86,15 +86,17 @@ def _check_shape(params: "Params") -> None:
             f"data.num_frames: {frames}: must be {counts}, or the autoencoder gives back other counts; nearest: {low} or {high}"
         )
     # A pretrained autoencoder's compression is known when it is loaded: the stage checks it then.
-    spatial = autoencoder.spatial_compression if params.autoencoder_source is None else 1
-    multiple = max(_SIDE_PX[family], spatial * params.model.patch_size)
+    multiple, reason = _SIDE_PX[family], "the pipeline's; the source may ask for more, which fit-autoencoder says"
+    if params.autoencoder_source is None:
+        spatial, patch = autoencoder.spatial_compression, params.model.patch_size
+        multiple = max(multiple, spatial * patch)
+        reason = f"{_SIDE_PX[family]}, and spatial compression {spatial} x patch_size {patch}"
     for key in ("height_px", "width_px"):
         side = getattr(data, key)
         if side % multiple:
             low = max(multiple, side // multiple * multiple)
             raise ValueError(
-                f"data.{key}: {side}: must be a multiple of {multiple} ({_SIDE_PX[family]}, and spatial compression {spatial} "
-                f"x patch_size {params.model.patch_size}); nearest: {low} or {low + multiple}"
+                f"data.{key}: {side}: must be a multiple of {multiple} ({reason}); nearest: {low} or {low + multiple}"
             )
     _check_latent_frames(params)
     for index, phase in enumerate(autoencoder.phases):
