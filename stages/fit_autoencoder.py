@@ -4,7 +4,6 @@ from pathlib import Path
 
 from reelmill.config import load_params
 from reelmill.data.manifest import MANIFEST, load_manifest
-from reelmill.errors import UserError
 from reelmill.storage import atomic_path, hash_path, write_csv, write_json
 from reelmill.workspace import finish_state, run_stage, state_directory
 
@@ -19,7 +18,7 @@ def main() -> None:
     from reelmill.models.families import FAMILIES
     from reelmill.models.pretrained import load_autoencoder, open_source
     from reelmill.training.autoencoder import fit
-    from reelmill.training.base import open_base
+    from reelmill.training.base import check_sources
     from reelmill.training.clip_cache import open_clips
 
     params = load_params()
@@ -36,19 +35,10 @@ def main() -> None:
     if params.autoencoder_source is None:
         model, history = fit(family, settings, open_clips(clips, params.data, settings, state), state / "steps")
     else:
+        check_sources(params)
         if params.model.source is not None:
-            open_source(params.model.source, family)  # a pipeline that is not whole is named as one
+            open_source(params.model.source, family)  # what is missing of it is better found now than after encoding
         model = load_autoencoder(*params.autoencoder_source, choose_device(settings.device), settings.tiling)
-        if not isinstance(model, family.autoencoder_class):
-            raise UserError(
-                f"autoencoder.source: a {type(model).__name__}, and family {family.name} has {family.autoencoder_class.__name__}: "
-                "set model.family to the source's, or name one of its own"
-            )
-        compression = family.compression(model)
-        family.check_video_shape(
-            params.data.num_frames, params.data.height_px, params.data.width_px, compression, (1, 1)
-        )
-        open_base(params, compression)  # what does not fit is better found now than after encoding
     with atomic_path(OUTPUT) as temporary:
         model.save_pretrained(temporary, safe_serialization=True)
     figures = {split: reconstruction_figures(model, clips, split, params.data) for split in ("validation", "test")}

@@ -20,7 +20,12 @@ RESULTS = Path("results/validate-data")
 
 def main() -> None:
     """Judge the clips; write result, page and metrics; the manifest only when nothing is wrong."""
-    data = load_params().data
+    params = load_params()
+    data = params.data
+    if params.autoencoder_source is not None:
+        from reelmill.training.base import check_sources  # imported here: it takes seconds, and only this case needs it
+
+        check_sources(params)  # clips that a pretrained model cannot take are not worth cutting
     table = build_table(
         data, lambda found, total: tqdm(found, total=total, desc="decode and measure", unit="recording")
     )

@@ -64,7 +64,7 @@ def test_sides_of_a_pretrained_model_leave_the_last_word_to_its_source(tmp_path)
     path = tmp_path / "params.yaml"
     write_preset("cogvideox-2b-lora", path)
     change(path, {"data.height_px": 484})
-    with pytest.raises(UserError, match=r"multiple of 8 .*the source may ask for more, which fit-autoencoder says"):
+    with pytest.raises(UserError, match=r"multiple of 8 .*the source may ask for more, which validate-data says"):
         load_params(path)
 
 

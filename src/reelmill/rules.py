@@ -85,8 +85,8 @@ def _check_shape(params: "Params") -> None:
         raise ValueError(
             f"data.num_frames: {frames}: must be {counts}, or the autoencoder gives back other counts; nearest: {low} or {high}"
         )
-    # A pretrained autoencoder's compression is known when it is loaded: the stage checks it then.
-    multiple, reason = _SIDE_PX[family], "the pipeline's; the source may ask for more, which fit-autoencoder says"
+    # A pretrained model's compression stands in its configuration: validate-data looks there before it cuts clips.
+    multiple, reason = _SIDE_PX[family], "the pipeline's; the source may ask for more, which validate-data says"
     if params.autoencoder_source is None:
         spatial, patch = autoencoder.spatial_compression, params.model.patch_size
         multiple = max(multiple, spatial * patch)
@@ -111,7 +111,7 @@ def _check_shape(params: "Params") -> None:
 def _check_latent_frames(params: "Params") -> None:
     model = params.model
     if params.autoencoder_source is not None:
-        return  # its compression is known when it is loaded: the stage checks it then
+        return  # its compression stands in its configuration: validate-data looks there
     latents = (params.data.num_frames - 1) // params.autoencoder.temporal_compression + 1
     # CogVideoX's pipeline fills up what is not whole patches.
     if model.family != "cogvideox" and latents % model.patch_size_t:
@@ -206,7 +206,7 @@ def _check_coarse(params: "Params") -> None:
         raise ValueError(
             f"train.coarse_share: {share:g}: is for training from scratch, and model.source is pretrained; nearest: 0"
         )
-    # A pretrained autoencoder's compression is known when it is loaded: the stage checks it then.
+    # A pretrained model's compression stands in its configuration: validate-data looks there before it cuts clips.
     if params.autoencoder_source is None:
         multiple = 2 * params.autoencoder.spatial_compression * params.model.patch_size
         for key in ("height_px", "width_px"):

@@ -1,12 +1,18 @@
+import json
+from pathlib import Path
+
 import pytest
 from finetuning import ROOT
 from models.tiny import TOKENS, save_tiny_pipeline
+from stages import validate_data
 
 from reelmill import settings
 from reelmill.config import load_params
 from reelmill.errors import UserError
+from reelmill.models.families import FAMILIES
+from reelmill.models.pretrained import load_autoencoder, outline_autoencoder
 from reelmill.presets import write_preset
-from reelmill.training.base import open_base, publish_scheduler
+from reelmill.training.base import check_sources, open_base, publish_scheduler
 
 COMPRESSION = (4, 4)
 RIGHT = {
@@ -58,3 +64,45 @@ def test_pretrained_pipeline_is_opened_and_keeps_its_scheduler(params):
 def test_setting_that_does_not_fit_the_source_is_named_with_the_right_value(params, values, text):
     with pytest.raises(UserError, match=text):
         open_base(params(**values), COMPRESSION)
+
+
+def with_coarse_patches(params):
+    """The settings, whose source takes multiples of 16 now; the settings' rules do not know it."""
+    config = Path(params.model.source) / "transformer/config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "patch_size": 4}))
+    return params
+
+
+def test_clips_that_the_source_cannot_take_are_refused_before_anything_is_read_but_configurations(params):
+    refused = with_coarse_patches(params(data__height_px=40))
+    for weights in Path(refused.model.source).rglob("*.safetensors"):
+        weights.unlink()
+    with pytest.raises(UserError, match=r"height_px: 40: must be a multiple of 16 .*nearest: 32 or 48"):
+        check_sources(refused)
+    with pytest.raises(UserError, match=r"set train.objective: v_prediction"):
+        check_sources(params(data__height_px=32, train__objective="flow"))
+    check_sources(params(train__objective="v_prediction"))
+
+
+def test_autoencoder_of_another_family_is_named(params, tmp_path):
+    wan = save_tiny_pipeline("wan", tmp_path / "wan")
+    with pytest.raises(
+        UserError, match=r"autoencoder.source: a AutoencoderKLWan, and family cogvideox has AutoencoderKLCogVideoX"
+    ):
+        check_sources(params(autoencoder__source=str(wan), autoencoder__subfolder="vae"))
+
+
+@pytest.mark.parametrize("name", sorted(FAMILIES))
+def test_outline_of_an_autoencoder_says_what_the_loaded_one_says(name, tmp_path):
+    source, family = save_tiny_pipeline(name, tmp_path), FAMILIES[name]
+    outline, loaded = outline_autoencoder(str(source), "vae"), load_autoencoder(source, "vae")
+    assert family.compression(outline) == family.compression(loaded)
+    assert all(p.is_meta for p in outline.parameters())
+
+
+def test_cutting_does_not_begin_when_the_source_cannot_take_the_clips(params, tmp_path, monkeypatch):
+    refused = with_coarse_patches(params(data__height_px=40))
+    monkeypatch.setattr(validate_data, "load_params", lambda: refused)
+    monkeypatch.setattr(validate_data, "build_table", lambda *_: pytest.fail("clips were cut"))
+    with pytest.raises(UserError, match="height_px: 40"):
+        validate_data.main()

@@ -28,22 +28,39 @@ def load_autoencoder(
         UserError: when there is no whole autoencoder at ``source``.
     """
     directory = resolve(str(source), "autoencoder.source", [subfolder] if subfolder else []) / (subfolder or "")
-    classes = {family.autoencoder_class.__name__: family.autoencoder_class for family in FAMILIES.values()}
-    try:
-        found = read_json(directory / "config.json").get("_class_name")
-    except FileNotFoundError:
-        found = "no config.json"
-    if found not in classes:
-        raise UserError(
-            f"autoencoder {directory}: not loaded: found {found}, expected one of {', '.join(classes)} as diffusers saves it. "
-            "Run `dvc repro`, or correct `autoencoder.source` and `autoencoder.subfolder`."
-        )
-    with loading(found, directory):
-        model = classes[found].from_pretrained(directory, use_safetensors=True)  # type: ignore[attr-defined]
+    found = _autoencoder_class(directory)
+    with loading(found.__name__, directory):
+        model = found.from_pretrained(directory, use_safetensors=True)
     if tiling:
         model.enable_tiling()
         model.enable_slicing()
     return model.to(device).eval()
+
+
+def outline_autoencoder(source: str, subfolder: str | None = None) -> Any:
+    """The same without its weights, which are neither downloaded nor read: for what its configuration says.
+
+    Raises:
+        UserError: when there is no autoencoder's configuration at ``source``.
+    """
+    directory = resolve(source, "autoencoder.source", []) / (subfolder or "")
+    found = _autoencoder_class(directory)
+    with loading(found.__name__, directory), torch.device("meta"):
+        return found.from_config(found.load_config(directory))
+
+
+def _autoencoder_class(directory: Path) -> Any:
+    classes = {family.autoencoder_class.__name__: family.autoencoder_class for family in FAMILIES.values()}
+    try:
+        name = read_json(directory / "config.json").get("_class_name")
+    except FileNotFoundError:
+        name = "no config.json"
+    if name not in classes:
+        raise UserError(
+            f"autoencoder {directory}: not loaded: found {name}, expected one of {', '.join(classes)} as diffusers saves it. "
+            "Run `dvc repro`, or correct `autoencoder.source` and `autoencoder.subfolder`."
+        )
+    return classes[name]
 
 
 def is_pipeline(path: Path) -> bool:

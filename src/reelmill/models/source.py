@@ -24,6 +24,10 @@ from reelmill.workspace import main_checkout
 INDEX = "model_index.json"
 BASE = "base.json"  # in a LoRA's directory: which pipeline it belongs to
 _HUB_ID = re.compile(r"(\w[\w.-]*/\w[\w.-]*)(?:@(\w[\w./-]*))?")  # with a branch, tag or commit after @
+_CONFIGURATIONS = (
+    "config.json",
+    "*/*config.json",
+)  # a few kB: what is asked of the clips is known before weights are here
 _ONE_PART = ("*.safetensors", "*.json", "*.model", "*.txt")
 
 
@@ -44,7 +48,7 @@ def resolve(source: str, key: str, parts: Sequence[str]) -> Path:
             raise UserError(
                 f"{key}: {source}: no such directory, and no hub id (owner/name, or owner/name@revision). Correct the path; relative ones start at the repository's root."
             )
-        directory = _download(source, key, [INDEX, BASE, "config.json", *(f"{part}/*" for part in parts)])
+        directory = _download(source, key, [INDEX, BASE, *_CONFIGURATIONS, *(f"{part}/*" for part in parts)])
         if not any((directory / name).is_file() for name in (INDEX, BASE)):  # an encoder or autoencoder by itself
             directory = _download(source, key, _ONE_PART)
     if (directory / BASE).is_file():

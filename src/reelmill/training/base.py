@@ -11,7 +11,7 @@ from reelmill.config import Params
 from reelmill.errors import UserError
 from reelmill.models.families import FAMILIES
 from reelmill.models.family import Family
-from reelmill.models.pretrained import load_scheduler, open_source
+from reelmill.models.pretrained import load_scheduler, open_source, outline_autoencoder
 from reelmill.models.source import BASE, weights_digest
 from reelmill.storage import read_json, write_json
 
@@ -45,11 +45,38 @@ class Base:
         write_json(directory / BASE, record)
 
 
-def open_base(params: Params, compression: tuple[int, int]) -> Base | None:
+def check_sources(params: Params) -> None:
+    """What the settings' rules cannot know: whether clips, objective and text fit the pretrained sources.
+
+    Only configurations are read, and of a hub id only they are downloaded.
+
+    Raises:
+        UserError: for whatever `open_base` refuses, and for an autoencoder that is of another family or cannot take the clips.
+    """
+    if params.autoencoder_source is None:
+        return
+    family, data = FAMILIES[params.model.family], params.data
+    if params.model.source is not None:
+        open_source(params.model.source, family, ())  # a pipeline that is not whole is named as one
+    outline = outline_autoencoder(*params.autoencoder_source)
+    if not isinstance(outline, family.autoencoder_class):
+        raise UserError(
+            f"autoencoder.source: a {type(outline).__name__}, and family {family.name} has {family.autoencoder_class.__name__}: "
+            "set model.family to the source's, or name one of its own"
+        )
+    compression = family.compression(outline)
+    family.check_video_shape(data.num_frames, data.height_px, data.width_px, compression, (1, 1))
+    open_base(params, compression, ())
+
+
+def open_base(
+    params: Params, compression: tuple[int, int], parts: tuple[str, ...] = ("transformer", "scheduler")
+) -> Base | None:
     """The pipeline that ``model.source`` names, None from scratch; whatever does not fit it is found here.
 
     Args:
         compression: of the autoencoder, (temporal, spatial).
+        parts: folders that must be whole; of a hub id they are downloaded, and configurations always.
 
     Raises:
         UserError: when it is missing, not whole, of another family or two transformers, or when the objective,
@@ -58,7 +85,7 @@ def open_base(params: Params, compression: tuple[int, int]) -> Base | None:
     if params.model.source is None:
         return None
     family = FAMILIES[params.model.family]
-    base = Base(family, params.model.source, open_source(params.model.source, family))
+    base = Base(family, params.model.source, open_source(params.model.source, family, parts))
     _check_objective(base, params)
     asked = params.model.text_encoder.max_tokens
     length = family.max_tokens(base.transformer_config, asked)
