@@ -120,6 +120,18 @@ def test_repeated_training_with_other_weights_gets_its_own_run(params, client, i
     assert second.info.status == "FINISHED"
 
 
+def test_repeated_training_with_other_figures_is_sent_whole(params, client, in_process, capfd):
+    for model_hash, loss in (("m1", 0.25), ("m2", 0.26), ("m2", 0.26)):
+        with TrainingLog(params, "k1") as log:
+            log.checkpoint(20, {"validation_loss": loss})
+            log.finish(PIPELINE, model_hash)
+    assert [run.data.tags["reelmill.model_hash"] for run in runs(client)] == ["m1", "m2"]
+    models = client.search_logged_models([runs(client)[0].info.experiment_id])
+    assert sorted(m.metrics[0].value for m in models if m.name == "checkpoint-step-000020") == [0.25, 0.26]
+    assert "cannot be reached" not in capfd.readouterr().err
+    assert list(journals_root().glob("*/")) == []
+
+
 def test_other_settings_get_their_own_run(params, client, in_process):
     train(params, range(1, 3))
     train(params, range(1, 3), run_key="k2", model_hash="m2")

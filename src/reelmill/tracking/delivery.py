@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reelmill.storage import hash_value
 from reelmill.tracking.journal import is_written, read_records, read_sent, remove_journal, sending, write_sent
 from reelmill.tracking.lineage import HISTORIES, history_points
 from reelmill.tracking.runs import (
@@ -113,6 +114,8 @@ class Delivery:
             RUN_KEY: start["description"]["tags"][RUN_KEY],
             "reelmill.checkpoint": record["identity"],
             "reelmill.step": str(record["step"]),
+            # Repeated elsewhere a training may give others, and MLflow takes one value of a model's metric at a step.
+            "reelmill.figures": hash_value(record["metrics"]),
         }
         files = self._files(record).get("weights")
         model_id = ensure_model(self.store, self.sent["run_id"], record["identity"], tags, files, record["step"])
