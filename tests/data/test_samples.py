@@ -141,7 +141,7 @@ def test_plan_begins_with_the_canonical_clips_and_is_balanced():
         shown = Counter(clip.combination for clip in clips if clip.split == name)
         assert shown.total() == count and set(shown) == set(split[name])
         assert max(shown.values()) - min(shown.values()) <= 1
-    phrasings = Counter(next(n for n in range(9) if caption(*c.combination, n) == c.caption) for c in clips)
+    phrasings = Counter(next(n for n in range(num_phrasings()) if caption(*c.combination, n) == c.caption) for c in clips)
     assert set(phrasings) == set(range(num_phrasings()))
 
 

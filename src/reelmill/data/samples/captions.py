@@ -83,6 +83,14 @@ _TRAINED = (
     "{a_color} {shape} {motion.second_finite} in the video",
     "{a_color} {synonym} {motion.participle}",
     "the {color} {shape} {motion.finite}",
+    "{a_color} {shape} is {motion.participle}",
+    "a {shape} in {color}, {motion.short}",
+    "the {shape} {motion.second_finite}, it is {color}",
+    "look, the {color} {synonym} {motion.second_finite}",
+    "a {shape}, its color is {color}, it {motion.finite}",
+    "we see {a_color} {shape} and it {motion.second_finite}",
+    "the {synonym} is {motion.participle} and its color is {color}",
+    "{color} {synonym} {motion.plain}",
 )
 
 # Never trained on. Built from the words above, so that what is new is the sentence.
