@@ -1,3 +1,5 @@
+from itertools import product
+
 import numpy as np
 import pytest
 
@@ -32,9 +34,11 @@ CHANGES = [
 @pytest.mark.parametrize(("words", "change", "opposites"), CHANGES, ids=lambda value: getattr(value, "__name__", ""))
 @pytest.mark.parametrize("motion", MOTIONS)
 def test_drawn_caption_becomes_that_of_the_opposite_motion(words, change, opposites, motion):
-    for phrasing in range(num_phrasings()):
-        other = opposites.get(motion, motion)
-        assert words(caption("line", "red", motion, phrasing)) == caption("line", "red", other, phrasing)
+    other = opposites.get(motion, motion)
+    for shape, color, phrasing in product(
+        ("circle", "square", "triangle", "line"), ("red", "orange"), range(num_phrasings())
+    ):
+        assert words(caption(shape, color, motion, phrasing)) == caption(shape, color, other, phrasing)
 
 
 @pytest.mark.parametrize(("words", "change", "opposites"), CHANGES, ids=lambda value: getattr(value, "__name__", ""))

@@ -12,6 +12,7 @@ from reelmill.config import Samples
 from reelmill.data.samples import (
     CANONICAL,
     caption,
+    captions,
     draw_clip,
     grid,
     held_out_caption,
@@ -141,8 +142,23 @@ def test_plan_begins_with_the_canonical_clips_and_is_balanced():
         shown = Counter(clip.combination for clip in clips if clip.split == name)
         assert shown.total() == count and set(shown) == set(split[name])
         assert max(shown.values()) - min(shown.values()) <= 1
-    phrasings = Counter(next(n for n in range(num_phrasings()) if caption(*c.combination, n) == c.caption) for c in clips)
+    phrasings = Counter(
+        next(n for n in range(num_phrasings()) if caption(*c.combination, n) == c.caption) for c in clips
+    )
     assert set(phrasings) == set(range(num_phrasings()))
+
+
+def test_held_out_phrasings_are_other_sentences():
+    """Not only other words in a sentence that was trained on."""
+
+    def sentence(template: str) -> str:
+        slots = {"a_color": "COLOR", "synonym": "SHAPE", "shape": "SHAPE", "color": "COLOR"}
+        for name, slot in slots.items():
+            template = template.replace(f"{{{name}}}", slot)
+        return re.sub(r"\{motion\.\w+\}", "MOTION", template).replace(",", "")
+
+    trained, held_out = map(sentence, captions._TRAINED), [*map(sentence, captions._HELD_OUT)]
+    assert len(set(held_out)) == num_held_out_phrasings() and not set(trained) & set(held_out)
 
 
 def test_plan_gains_clips_without_changing_others():

@@ -94,6 +94,13 @@ def test_missing_shard_is_named(wan):
         open_source(str(wan), FAMILIES["wan"])
 
 
+def test_transformer_without_weights_is_named(wan):
+    for file in (wan / "transformer").glob("*.safetensors"):
+        file.unlink()
+    with pytest.raises(UserError, match=f"{wan / 'transformer'}: no safetensors files in it"):
+        open_source(str(wan), FAMILIES["wan"])
+
+
 @pytest.mark.parametrize("part", ["transformer", "vae", "text_encoder"])
 def test_file_cut_short_is_named(wan, part):
     (file,) = (wan / part).glob("*.safetensors")

@@ -12,7 +12,7 @@ from tracked_workspace import PIPELINE, artifacts, history, runs, train
 
 from reelmill.config import load_params
 from reelmill.errors import UserError
-from reelmill.storage import remove, write_text
+from reelmill.storage import remove, write_json, write_text
 from reelmill.tracking import TrainingLog, catch_up
 from reelmill.tracking.journal import journals_root
 
@@ -120,16 +120,34 @@ def test_repeated_training_with_other_weights_gets_its_own_run(params, client, i
     assert second.info.status == "FINISHED"
 
 
-def test_repeated_training_with_other_figures_is_sent_whole(params, client, in_process, capfd):
-    for model_hash, loss in (("m1", 0.25), ("m2", 0.26), ("m2", 0.26)):
+def test_repeated_training_with_other_figures_gets_its_own_run_whole(params, client, in_process, capfd):
+    def train_to(loss: float, model_hash: str) -> None:
         with TrainingLog(params, "k1") as log:
+            for step in (10, 20):
+                log.metrics(step, {"loss": loss * step})
             log.checkpoint(20, {"validation_loss": loss})
             log.finish(PIPELINE, model_hash)
-    assert [run.data.tags["reelmill.model_hash"] for run in runs(client)] == ["m1", "m2"]
-    models = client.search_logged_models([runs(client)[0].info.experiment_id])
-    assert sorted(m.metrics[0].value for m in models if m.name == "checkpoint-step-000020") == [0.25, 0.26]
+
+    for loss, model_hash in ((0.25, "m1"), (0.26, "m2"), (0.26, "m2")):
+        train_to(loss, model_hash)
+    for run, loss, model_hash in zip(runs(client), (0.25, 0.26), ("m1", "m2"), strict=True):
+        assert run.data.tags["reelmill.model_hash"] == model_hash
+        assert history(client, run.info.run_id, "training/loss") == [(10, loss * 10), (20, loss * 20)]
+        assert history(client, run.info.run_id, "checkpoint/validation_loss") == [(20, loss)]
+        outputs = [client.get_logged_model(m.model_id) for m in run.outputs.model_outputs]
+        assert sorted(m.name for m in outputs) == ["checkpoint-step-000020", "pipeline"]
+        assert [m.value for model in outputs for m in model.metrics if m.key == "checkpoint/validation_loss"] == [loss]
     assert "cannot be reached" not in capfd.readouterr().err
     assert list(journals_root().glob("*/")) == []
+
+
+def test_same_weights_with_other_figures_are_sent(params, client, in_process, capfd):
+    for loss in (0.5, 0.25):
+        write_json(Path("results/train/metrics.json"), {"loss": loss})
+        train(params, range(1, 4))
+    (run,) = runs(client)
+    assert run.data.metrics["train/loss"] == 0.25
+    assert "cannot be reached" not in capfd.readouterr().err
 
 
 def test_other_settings_get_their_own_run(params, client, in_process):

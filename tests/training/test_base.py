@@ -9,6 +9,7 @@ from stages import validate_data
 from reelmill import settings
 from reelmill.config import load_params
 from reelmill.errors import UserError
+from reelmill.models import source as sources
 from reelmill.models.families import FAMILIES
 from reelmill.models.pretrained import load_autoencoder, outline_autoencoder
 from reelmill.presets import write_preset
@@ -26,6 +27,8 @@ RIGHT = {
     "model.text_encoder.max_tokens": TOKENS,
     "model.text_encoder.short_tokens": TOKENS,
 }
+
+NEW = {"model__source": None, "sampling__scheduler": "unipc", "train__objective": "flow_clean", "train__shift": 6.0}
 
 
 @pytest.fixture
@@ -106,3 +109,46 @@ def test_cutting_does_not_begin_when_the_source_cannot_take_the_clips(params, tm
     monkeypatch.setattr(validate_data, "build_table", lambda *_: pytest.fail("clips were cut"))
     with pytest.raises(UserError, match="height_px: 40"):
         validate_data.main()
+
+
+@pytest.mark.parametrize("torn", [True, False])
+def test_configuration_that_cannot_be_read_is_named(params, torn):
+    given = params()
+    config = Path(given.model.source) / "transformer/config.json"
+    config.write_text(config.read_text()[:-5]) if torn else config.unlink()
+    with pytest.raises(UserError, match=f"{config}: {'torn' if torn else 'not found'}"):
+        check_sources(given)
+
+
+def test_patches_of_a_new_transformer_count_for_a_pretrained_autoencoder(params):
+    source = params().model.source
+    given = NEW | {"autoencoder__source": source, "autoencoder__subfolder": "vae"}
+    check_sources(params(**given, model__patch_size=2, data__height_px=40))
+    with pytest.raises(UserError, match=r"height_px: 40: must be a multiple of 16"):
+        check_sources(params(**given, model__patch_size=4, data__height_px=40))
+    with pytest.raises(UserError, match=r"height_px: 40: must be a multiple of 16"):
+        check_sources(params(**given, model__patch_size=2, train__coarse_share=0.5, data__height_px=40))
+
+
+def test_autoencoder_of_other_channels_is_refused(params, tmp_path):
+    given = params()
+    config = Path(given.model.source) / "transformer/config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "in_channels": 48}))
+    with pytest.raises(UserError, match=r"latents of \d+ channels, and .* was made for 48"):
+        check_sources(given)
+
+
+def test_hub_is_asked_for_configurations_alone(params, monkeypatch):
+    source, asked = params().model.source, []
+
+    def download(name, allow_patterns, **_):
+        asked.extend(allow_patterns)
+        return source if name == "owner/pipeline" else f"{source}/vae"
+
+    monkeypatch.setattr(sources, "snapshot_download", download)
+    check_sources(params(model__source="owner/pipeline"))
+    check_sources(params(model__source="owner/pipeline", autoencoder__source="owner/autoencoder"))
+    check_sources(params(**NEW, autoencoder__source="owner/autoencoder"))
+    assert "transformer/*" not in asked and not [
+        pattern for pattern in asked if "safetensors" in pattern or pattern == "vae/*"
+    ]

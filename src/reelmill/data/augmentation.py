@@ -72,7 +72,7 @@ _HEIGHTS = (
 _STILL = frozenset(
     re.findall(
         r"\w+",
-        "a an the is and that there in of video it its we see look color centre around from to red green blue yellow magenta cyan white orange "
+        "a an the is and that there in of video it its we see look here color centre around from to red green blue yellow magenta cyan white orange "
         "circle disc square box triangle line bar ball dot",
     )
 )

@@ -13,7 +13,17 @@ from reelmill.errors import UserError
 from reelmill.models.families import FAMILIES, check_source, named_by
 from reelmill.models.family import Family
 from reelmill.models.lora import LORA_WEIGHTS, load_adapter
-from reelmill.models.source import BASE, INDEX, loading, local, read_index, resolve, weights_digest
+from reelmill.models.source import (
+    BASE,
+    INDEX,
+    loading,
+    local,
+    read_configuration,
+    read_index,
+    require_weights,
+    resolve,
+    weights_digest,
+)
 from reelmill.storage import read_json
 
 PARTS = ("scheduler", "tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2", "transformer", "vae")
@@ -43,18 +53,16 @@ def outline_autoencoder(source: str, subfolder: str | None = None) -> Any:
     Raises:
         UserError: when there is no autoencoder's configuration at ``source``.
     """
-    directory = resolve(source, "autoencoder.source", []) / (subfolder or "")
+    directory = resolve(source, "autoencoder.source", [], weights=False) / (subfolder or "")
     found = _autoencoder_class(directory)
-    with loading(found.__name__, directory), torch.device("meta"):
+    with loading(found.__name__, directory, weights=False), torch.device("meta"):
         return found.from_config(found.load_config(directory))
 
 
 def _autoencoder_class(directory: Path) -> Any:
     classes = {family.autoencoder_class.__name__: family.autoencoder_class for family in FAMILIES.values()}
-    try:
-        name = read_json(directory / "config.json").get("_class_name")
-    except FileNotFoundError:
-        name = "no config.json"
+    there = (directory / "config.json").is_file()
+    name = read_configuration(directory).get("_class_name") if there else "no config.json"
     if name not in classes:
         raise UserError(
             f"autoencoder {directory}: not loaded: found {name}, expected one of {', '.join(classes)} as diffusers saves it. "
@@ -125,12 +133,21 @@ def check_base(path: Path, directory: Path) -> None:
         )
 
 
-def open_source(source: str, family: Family, parts: tuple[str, ...] = ("transformer", "scheduler")) -> Path:
-    """The directory of a pretrained pipeline of ``family``. Raises `UserError` when it is none, or cannot be trained."""
+def open_source(source: str, family: Family, weights: bool = True) -> Path:
+    """The directory of a pretrained pipeline of ``family``.
+
+    Args:
+        weights: False: the transformer's are neither asked for nor, of a hub id, downloaded.
+
+    Raises:
+        UserError: when it is none, cannot be trained, or is not whole.
+    """
     if (adapter := local(source) / BASE).is_file():
         raise UserError(
             f"model.source: {source}: a LoRA, and training does not go on from one. Name the pipeline that it was trained on: {read_json(adapter)['source']}."
         )
-    directory = resolve(source, "model.source", parts)
+    directory = resolve(source, "model.source", ("transformer", "scheduler"), weights)
     check_source(directory, family)
+    if weights:
+        require_weights(directory / "transformer")
     return directory

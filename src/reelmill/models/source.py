@@ -31,13 +31,14 @@ _CONFIGURATIONS = (
 _ONE_PART = ("*.safetensors", "*.json", "*.model", "*.txt")
 
 
-def resolve(source: str, key: str, parts: Sequence[str]) -> Path:
+def resolve(source: str, key: str, parts: Sequence[str], weights: bool = True) -> Path:
     """The local directory of a source whose ``parts`` (folders) are whole; a hub id is downloaded, those parts alone.
 
     A LoRA's directory stands for the pipeline that it was trained on.
 
     Args:
         key: the setting that names the source, for the error.
+        weights: False: only configurations are wanted, of which a hub's are downloaded alone.
 
     Raises:
         UserError: when it is neither a directory nor a hub id, cannot be reached, is behind a licence, or not whole.
@@ -48,12 +49,14 @@ def resolve(source: str, key: str, parts: Sequence[str]) -> Path:
             raise UserError(
                 f"{key}: {source}: no such directory, and no hub id (owner/name, or owner/name@revision). Correct the path; relative ones start at the repository's root."
             )
-        directory = _download(source, key, [INDEX, BASE, *_CONFIGURATIONS, *(f"{part}/*" for part in parts)])
-        if not any((directory / name).is_file() for name in (INDEX, BASE)):  # an encoder or autoencoder by itself
+        directory = _download(source, key, [INDEX, BASE, *_CONFIGURATIONS, *(f"{part}/*" for part in parts if weights)])
+        if weights and not any(
+            (directory / name).is_file() for name in (INDEX, BASE)
+        ):  # an encoder or autoencoder by itself
             directory = _download(source, key, _ONE_PART)
     if (directory / BASE).is_file():
-        return resolve(read_json(directory / BASE)["source"], f"{directory / BASE}: source", parts)
-    for part in parts:
+        return resolve(read_json(directory / BASE)["source"], f"{directory / BASE}: source", parts, weights)
+    for part in parts if weights else ():
         if (directory / part).is_dir():
             check_whole(directory / part)
     return directory
@@ -128,10 +131,27 @@ _AGAIN = (
 )
 
 
+def require_weights(directory: Path) -> None:
+    """Raise `UserError` when a folder has no weights at all: an index and configurations can be there without them."""
+    if not any(directory.glob("*.safetensors")):
+        raise UserError(f"{directory}: no safetensors files in it. {_AGAIN}")
+
+
+def read_configuration(directory: Path) -> dict:
+    """A model's config.json. Raises `UserError` when it is absent or torn."""
+    path = directory / "config.json"
+    try:
+        return read_json(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found. {_AGAIN}") from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}: torn: {error}. {_AGAIN}") from None
+
+
 @contextmanager
-def loading(what: str, where: Path) -> Iterator[None]:
+def loading(what: str, where: Path, weights: bool = True) -> Iterator[None]:
     """Turn a library's complaint about absent or foreign files into an error that says what was expected where."""
-    if where.is_dir():
+    if weights and where.is_dir():
         check_whole(where)
     try:
         yield

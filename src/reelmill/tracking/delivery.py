@@ -3,15 +3,16 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reelmill.storage import hash_value
 from reelmill.tracking.journal import is_written, read_records, read_sent, remove_journal, sending, write_sent
 from reelmill.tracking.lineage import HISTORIES, history_points
 from reelmill.tracking.runs import (
     MAX_METRICS,
     MODEL_HASH,
     RUN_KEY,
+    Point,
     complete_run,
     ensure_model,
+    find_models,
     find_runs,
     last_steps,
     log_files,
@@ -45,6 +46,9 @@ def deliver(directory: Path, store: Store | None = None) -> Store | None:
     return store
 
 
+_NOTHING: dict = {"run_id": None, "offset": 0, "had": {}}  # sent
+
+
 class Delivery:
     """One pass over a journal. Every step may be repeated after a crash without doubling anything."""
 
@@ -52,7 +56,7 @@ class Delivery:
         self.directory, self.store = directory, store
         self.sent = read_sent(directory, store.key)
         if self.sent["run_id"] and not _is_active(store, self.sent["run_id"]):
-            self.sent = {"run_id": None, "offset": 0, "had": {}}  # deleted by hand: told again from the start
+            self.sent = dict(_NOTHING)  # deleted by hand: told again from the start
 
     def run(self) -> int:
         """Send all whole records; the offset of the last one's end."""
@@ -63,6 +67,10 @@ class Delivery:
             if points is None or len(batch) + len(points) > MAX_METRICS:
                 self._send(batch, end)
                 batch = []
+            if record["kind"] == "checkpoint" and self._is_of_another(record):
+                # A training with the same key came to other figures: this one gets a run of its own.
+                self.sent = {**_NOTHING, "repeat": True}
+                return self.run()
             if points is None:
                 getattr(self, f"_{record['kind']}")(record)
                 self._acknowledge(offset)
@@ -96,7 +104,7 @@ class Delivery:
         """Open the run, or go on with the one that has this training's key."""
         description = {**record["description"], "files": self._files(record)}
         runs = find_runs(self.store, RUN_KEY, description["tags"][RUN_KEY])
-        if runs:
+        if runs and not self.sent.get("repeat"):
             self.sent |= {"run_id": runs[0].info.run_id, "had": last_steps(self.store, runs[0], "training/")}
             complete_run(self.store, runs[0], description)
         else:
@@ -109,18 +117,31 @@ class Delivery:
         log_files(self.store, self.sent["run_id"], self._files(record))
 
     def _checkpoint(self, record: dict) -> None:
-        start, _ = next(read_records(self.directory))
         tags = {
-            RUN_KEY: start["description"]["tags"][RUN_KEY],
+            RUN_KEY: self._run_key(),
             "reelmill.checkpoint": record["identity"],
             "reelmill.step": str(record["step"]),
-            # Repeated elsewhere a training may give others, and MLflow takes one value of a model's metric at a step.
-            "reelmill.figures": hash_value(record["metrics"]),
         }
         files = self._files(record).get("weights")
-        model_id = ensure_model(self.store, self.sent["run_id"], record["identity"], tags, files, record["step"])
+        model_id = ensure_model(self.store, self.sent["run_id"], record["name"], tags, files, record["step"])
         points = [(f"checkpoint/{name}", record["step"], value) for name, value in record["metrics"].items()]
-        log_points(self.store, self.sent["run_id"], points, self._since(), model_id)
+        self._log_of_model(model_id, points, record["time_ms"])
+
+    def _is_of_another(self, record: dict) -> bool:
+        """Whether the run has a checkpoint of this name and step with other figures."""
+        if self.sent.get("repeat"):
+            return False
+        there = find_models(self.store, {RUN_KEY: self._run_key(), "reelmill.step": str(record["step"])})
+        return any(
+            model.source_run_id == self.sent["run_id"]
+            and model.name == record["name"]
+            and model.tags["reelmill.checkpoint"] != record["identity"]
+            for model in there
+        )
+
+    def _run_key(self) -> str:
+        start, _ = next(read_records(self.directory))
+        return start["description"]["tags"][RUN_KEY]
 
     def _finish(self, record: dict) -> None:
         """Tie the run to its weights. A repeated training that gave others gets a run of its own."""
@@ -135,11 +156,14 @@ class Delivery:
         tags = {MODEL_HASH: record["model_hash"]}
         model_id = ensure_model(self.store, run_id, "pipeline", tags, pipeline, record["step"])
         points = [(name, 0, value) for name, value in record["metrics"].items()]
-        log_points(self.store, run_id, points, self._since(), model_id)
+        self._log_of_model(model_id, points, record["time_ms"])
 
-    def _since(self) -> int:
-        """The run's start: a point logged twice with it is one point to MLflow."""
-        return self.store.client.get_run(self.sent["run_id"]).info.start_time
+    def _log_of_model(self, model_id: str, points: list[Point], time_ms: int) -> None:
+        """Log a model's points that this run has not told of it; of a name, step and time MLflow takes one value."""
+        run_id = self.sent["run_id"]
+        told = self.store.client.get_logged_model(model_id).metrics or []
+        there = {(m.key, m.step, m.value) for m in told if m.run_id == run_id}
+        log_points(self.store, run_id, [point for point in points if point not in there], time_ms, model_id)
 
     def _open_repeat(self, files: dict[str, Path]) -> str:
         start, _ = next(read_records(self.directory))

@@ -131,8 +131,13 @@ def copy_points(store: Store, source: "Run", target_id: str, prefixes: tuple[str
 
 def find_model(store: Store, tags: dict[str, str]) -> "LoggedModel | None":
     """A finished or begun LoggedModel with all these tags."""
+    return next(iter(find_models(store, tags)), None)
+
+
+def find_models(store: Store, tags: dict[str, str]) -> "list[LoggedModel]":
+    """All of them."""
     clause = " AND ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-    return next(iter(store.client.search_logged_models([store.experiment_id], filter_string=clause)), None)
+    return list(store.client.search_logged_models([store.experiment_id], filter_string=clause))
 
 
 def ensure_model(store: Store, run_id: str, name: str, tags: dict[str, str], files: Path | None, step: int) -> str:

@@ -57,7 +57,10 @@ class TrainingLog:
         """
         files = {"weights": directory} if directory else {}
         values = {metric_name(key): float(value) for key, value in metrics.items()}
-        self._journal.once("checkpoint", f"{name}-step-{step:06d}", files, step=step, metrics=values)
+        name = f"{name}-step-{step:06d}"
+        # A training that is repeated elsewhere may come to other figures: they are another checkpoint's.
+        identity = f"{name}-{hash_value(values)[:16]}"
+        self._journal.once("checkpoint", identity, files, name=name, step=step, metrics=values)
 
     def finish(self, pipeline: Path, model_hash: str) -> None:
         """Log the trained pipeline as a LoggedModel, and the stage's results, once both are written."""

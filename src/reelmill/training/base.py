@@ -12,8 +12,8 @@ from reelmill.errors import UserError
 from reelmill.models.families import FAMILIES
 from reelmill.models.family import Family
 from reelmill.models.pretrained import load_scheduler, open_source, outline_autoencoder
-from reelmill.models.source import BASE, weights_digest
-from reelmill.storage import read_json, write_json
+from reelmill.models.source import BASE, read_configuration, weights_digest
+from reelmill.storage import write_json
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Base:
     @cached_property
     def transformer_config(self) -> dict:
         """The transformer's sizes."""
-        return read_json(self.directory / "transformer" / "config.json")
+        return read_configuration(self.directory / "transformer")
 
     @cached_property
     def transformer_hash(self) -> str:
@@ -55,28 +55,35 @@ def check_sources(params: Params) -> None:
     """
     if params.autoencoder_source is None:
         return
-    family, data = FAMILIES[params.model.family], params.data
-    if params.model.source is not None:
-        open_source(params.model.source, family, ())  # a pipeline that is not whole is named as one
+    family, data, model = FAMILIES[params.model.family], params.data, params.model
+    if model.source is not None:
+        open_source(model.source, family, weights=False)  # what is no pipeline of the family is named as that
     outline = outline_autoencoder(*params.autoencoder_source)
     if not isinstance(outline, family.autoencoder_class):
         raise UserError(
             f"autoencoder.source: a {type(outline).__name__}, and family {family.name} has {family.autoencoder_class.__name__}: "
             "set model.family to the source's, or name one of its own"
         )
-    compression = family.compression(outline)
-    family.check_video_shape(data.num_frames, data.height_px, data.width_px, compression, (1, 1))
-    open_base(params, compression, ())
+    compression, channels = family.compression(outline), family.latent_channels(outline)
+    base = open_base(params, compression, weights=False)
+    if base is not None and base.transformer_config["in_channels"] != channels:
+        raise UserError(
+            f"autoencoder.source: latents of {channels} channels, and {base.source} was made for "
+            f"{base.transformer_config['in_channels']}: leave autoencoder.source null, or name the autoencoder that belongs to it"
+        )
+    if base is None:
+        patch = model.patch_size * (2 if params.train.coarse_share else 1)  # half of the latents must be whole patches
+        family.check_video_shape(
+            data.num_frames, data.height_px, data.width_px, compression, (model.patch_size_t, patch)
+        )
 
 
-def open_base(
-    params: Params, compression: tuple[int, int], parts: tuple[str, ...] = ("transformer", "scheduler")
-) -> Base | None:
+def open_base(params: Params, compression: tuple[int, int], weights: bool = True) -> Base | None:
     """The pipeline that ``model.source`` names, None from scratch; whatever does not fit it is found here.
 
     Args:
         compression: of the autoencoder, (temporal, spatial).
-        parts: folders that must be whole; of a hub id they are downloaded, and configurations always.
+        weights: False: its configurations are enough.
 
     Raises:
         UserError: when it is missing, not whole, of another family or two transformers, or when the objective,
@@ -85,7 +92,7 @@ def open_base(
     if params.model.source is None:
         return None
     family = FAMILIES[params.model.family]
-    base = Base(family, params.model.source, open_source(params.model.source, family, parts))
+    base = Base(family, params.model.source, open_source(params.model.source, family, weights))
     _check_objective(base, params)
     asked = params.model.text_encoder.max_tokens
     length = family.max_tokens(base.transformer_config, asked)

@@ -85,7 +85,7 @@ _TRAINED = (
     "the {color} {shape} {motion.finite}",
     "{a_color} {shape} is {motion.participle}",
     "a {shape} in {color}, {motion.short}",
-    "the {shape} {motion.second_finite}, it is {color}",
+    "here {a_color} {shape} {motion.second_finite}",
     "look, the {color} {synonym} {motion.second_finite}",
     "a {shape}, its color is {color}, it {motion.finite}",
     "we see {a_color} {shape} and it {motion.second_finite}",
