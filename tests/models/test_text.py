@@ -6,7 +6,7 @@ from transformers import PreTrainedTokenizerFast, T5EncoderModel
 
 from reelmill.compute import generator
 from reelmill.config import load_params
-from reelmill.data.samples.captions import caption
+from reelmill.data.samples.captions import caption, num_phrasings
 from reelmill.models.text import build_text_encoder, fit_tokenizer, rate_scales, token_ids
 from reelmill.training.optimizers import Optimizers
 
@@ -15,9 +15,9 @@ CAPTIONS = [
     for shape in ("circle", "square")
     for color in ("red", "blue")
     for motion in ("left", "right", "up", "down")
-    for phrasing in range(8)
+    for phrasing in range(num_phrasings())
 ]
-LENGTH = 16
+LENGTH = 20
 
 
 def order_seen(encoder: T5EncoderModel, tokenizer: PreTrainedTokenizerFast) -> float:
