@@ -48,6 +48,7 @@ class Samples(Section):
     travel_range: Range
     growth_range: Range
     rotation_range_deg: Range
+    rotation_weight: Positive
     background_range: Range
     test_share: Share
     validation_share: Share

@@ -42,6 +42,7 @@ FULL = Samples(
     travel_range=(0.3, 0.55),
     growth_range=(1.8, 2.8),
     rotation_range_deg=(70, 150),
+    rotation_weight=1,
     background_range=(0, 70),
     test_share=0.22,
     validation_share=0.1,
@@ -146,6 +147,16 @@ def test_plan_begins_with_the_canonical_clips_and_is_balanced():
         next(n for n in range(num_phrasings()) if caption(*c.combination, n) == c.caption) for c in clips
     )
     assert set(phrasings) == set(range(num_phrasings()))
+
+
+def test_rotations_are_drawn_as_often_as_wanted_in_training_alone():
+    split, clips = split_combinations(FULL), plan(with_(FULL, rotation_weight=3, num_train_clips=3000))
+    for name, weight in (("train", 3), ("validation", 1), ("test", 1)):
+        shown = Counter(clip.combination for clip in clips if clip.split == name)
+        assert set(shown) == set(split[name])
+        rotating = [count for combination, count in shown.items() if "clockwise" in combination.motion]
+        other = [count for combination, count in shown.items() if "clockwise" not in combination.motion]
+        assert max(rotating) <= weight * (max(other) + 1) and min(rotating) >= weight * (min(other) - 1)
 
 
 def test_held_out_phrasings_are_other_sentences():

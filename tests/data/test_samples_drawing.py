@@ -28,6 +28,7 @@ SETTINGS = Samples(
     travel_range=(0.3, 0.55),
     growth_range=(1.8, 2.8),
     rotation_range_deg=(70, 150),
+    rotation_weight=1,
     background_range=(0, 70),
     test_share=0.22,
     validation_share=0.1,

@@ -11,7 +11,15 @@ from tqdm import tqdm
 from reelmill.config import Samples
 from reelmill.data.parallel import map_ordered
 from reelmill.data.samples.captions import caption, num_phrasings
-from reelmill.data.samples.combinations import CANONICAL, SPLITS, Combination, Split, absent_values, split_combinations
+from reelmill.data.samples.combinations import (
+    CANONICAL,
+    ROTATIONS,
+    SPLITS,
+    Combination,
+    Split,
+    absent_values,
+    split_combinations,
+)
 from reelmill.data.samples.drawing import draw
 from reelmill.data.samples.scene import canonical_scene, check_drawable, random_scene
 from reelmill.data.video import write_video
@@ -34,9 +42,9 @@ class PlannedClip(NamedTuple):
 def plan(settings: Samples) -> list[PlannedClip]:
     """Every clip in order: the three canonical ones, which train too, then train, validation, test.
 
-    A split's clips go round its combinations, so that their numbers differ by one at most. A clip
-    more in one split changes no other clip. Canonical clips are made whether or not the grid has
-    their combination.
+    A split's clips go round its combinations, so that their numbers differ by one at most; in training
+    those that rotate come ``rotation_weight`` times a round. A clip more in one split changes no other
+    clip. Canonical clips are made whether or not the grid has their combination.
 
     Raises:
         UserError: if the grid or ``num_train_clips`` is too small for training to see every value.
@@ -52,10 +60,13 @@ def plan(settings: Samples) -> list[PlannedClip]:
         "test": settings.num_test_clips,
     }
     for split in SPLITS:
+        rounds = combinations[split]
+        if split == "train":
+            rounds = rounds + [c for c in rounds if c.motion in ROTATIONS] * (settings.rotation_weight - 1)
         first = len(CANONICAL) if split == "train" else 0
-        drawn = sum(clip.combination in combinations[split] for clip in clips) if split == "train" else 0
+        drawn = sum(clip.combination in rounds for clip in clips) if split == "train" else 0
         for index in range(first, counts[split]):
-            combination = combinations[split][(index - first + drawn) % len(combinations[split])]
+            combination = rounds[(index - first + drawn) % len(rounds)]
             name = f"{split}_{index + 1:05d}_{combination.color}_{combination.shape}_{combination.motion}"
             clips.append(PlannedClip(name, combination, split, _random_caption(settings, combination, name), False))
     _check_training(settings, clips)
