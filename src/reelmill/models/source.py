@@ -24,10 +24,8 @@ from reelmill.workspace import main_checkout
 INDEX = "model_index.json"
 BASE = "base.json"  # in a LoRA's directory: which pipeline it belongs to
 _HUB_ID = re.compile(r"(\w[\w.-]*/\w[\w.-]*)(?:@(\w[\w./-]*))?")  # with a branch, tag or commit after @
-_CONFIGURATIONS = (
-    "config.json",
-    "*/*config.json",
-)  # a few kB: what is asked of the clips is known before weights are here
+# A few kB: what is asked of the clips is known before weights are here.
+_CONFIGURATIONS = ("config.json", "*/*config.json")
 _ONE_PART = ("*.safetensors", "*.json", "*.model", "*.txt")
 
 
