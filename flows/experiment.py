@@ -56,6 +56,7 @@ def main() -> None:
     parser.add_argument("--parallel", type=int, default=1, help="trials at a time")
     given = parser.parse_args()
     try:
+        load_experiment(folder_of(given.name))  # a wrong name is told before Prefect starts
         rows = experiment.with_options(task_runner=task_runner("processes", given.parallel, None))(given.name)
     except UserError as error:
         sys.exit(f"\nexperiment stopped:\n{error}")

@@ -49,7 +49,9 @@ def test_results_are_a_table_and_a_plot_a_metric(tmp_path):
     assert "# Wide or deep?" in text
     assert "| num_attention_heads 4, attention_head_dim 64, num_layers 2 | 2 | 1.5 |" in text
     assert "Failed: wide: failed: memory" in text
-    assert (tmp_path / "results-1.svg").read_text().count("<circle") == 4
+    plot = (tmp_path / "results-1.svg").read_text()
+    assert plot.count("<circle") == 4
+    assert ">accuracy</text>" in plot
     assert len((tmp_path / "results.csv").read_text().splitlines()) == 9
 
 
@@ -57,6 +59,7 @@ def test_new_experiment_is_the_template_and_takes_no_other_ones_place(tmp_path):
     (tmp_path / "template").symlink_to(ROOT / "experiments/template")
     target = new_experiment("mine", tmp_path)
     assert load_experiment(target) == load_experiment(ROOT / "experiments/template")
+    assert "python -m flows.experiment mine\n" in (target / "README.md").read_text()
     with pytest.raises(UserError, match="is there already"):
         new_experiment("mine", tmp_path)
     with pytest.raises(UserError, match="expected letters"):

@@ -84,7 +84,7 @@ def folder_of(name: str, root: Path = FOLDER) -> Path:
 
 
 def new_experiment(name: str, root: Path = FOLDER) -> Path:
-    """Copy the template to a folder of that name.
+    """Copy the template to a folder of that name, which its README is told.
 
     Raises:
         UserError: for a name that is taken or no folder's name.
@@ -95,6 +95,8 @@ def new_experiment(name: str, root: Path = FOLDER) -> Path:
     if not (root / TEMPLATE).is_dir():
         raise UserError(f"{root / TEMPLATE}: not found. Run in the repository's root, where params.yaml is.")
     shutil.copytree(root / TEMPLATE, target)
+    readme = target / "README.md"
+    write_text(readme, readme.read_text(encoding="utf-8").replace("<name>", name))
     return target
 
 
@@ -169,7 +171,7 @@ def _interval(row: Mapping) -> str:
 
 
 def dot_plot(metric: str, rows: Sequence[Mapping]) -> str:
-    """Means as dots and intervals, where a row has one, as bars; a line a variant (SVG)."""
+    """Means as dots and intervals, where a row has one, as bars; a line a variant, under the metric's name (SVG)."""
     ends = [value for row in rows for value in (row["low"], row["high"], row["mean"]) if value is not None]
     low, high = min(ends), max(ends)
     span = (high - low) or 1.0
@@ -177,21 +179,22 @@ def dot_plot(metric: str, rows: Sequence[Mapping]) -> str:
     def along(value: float) -> float:
         return _LEFT + 20 + (value - low) / span * (_WIDTH - _LEFT - 40)
 
-    height = _ROW * (len(rows) + 2)
+    height = _ROW * (len(rows) + 3)
     text = 'font-family="sans-serif" font-size="12"'
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{escape(metric)}">'
     ]
     parts.append(f'<rect width="{_WIDTH}" height="{height}" fill="white"/>')
+    parts.append(f'<text x="{_LEFT + 20}" y="{_ROW - 6}" {text} font-weight="bold">{escape(metric)}</text>')
     for number, row in enumerate(rows):
-        y = _ROW * (number + 1)
+        y = _ROW * (number + 2)
         parts.append(f'<text x="{_LEFT}" y="{y + 4}" text-anchor="end" {text}>{escape(row["variant"])}</text>')
         if row["low"] is not None:
             parts.append(
                 f'<line x1="{along(row["low"]):.1f}" x2="{along(row["high"]):.1f}" y1="{y}" y2="{y}" stroke="#456" stroke-width="2"/>'
             )
         parts.append(f'<circle cx="{along(row["mean"]):.1f}" cy="{y}" r="4" fill="#c40"/>')
-    bottom = _ROW * (len(rows) + 1) + 8
+    bottom = _ROW * (len(rows) + 2) + 8
     parts.append(f'<text x="{along(low):.1f}" y="{bottom}" text-anchor="middle" {text}>{low:.4g}</text>')
     parts.append(f'<text x="{along(high):.1f}" y="{bottom}" text-anchor="middle" {text}>{high:.4g}</text>')
     return "\n".join([*parts, "</svg>"]) + "\n"

@@ -1,5 +1,6 @@
 import pytest
 from benchmarks.workspace import ROOT
+from flows import experiment
 from flows.sweep import Trial, changes_of, common_ground, parse_grid, plan, ranked
 
 from reelmill.config import load_params
@@ -61,3 +62,11 @@ def test_trials_on_other_settings_are_other_trials():
         return common_ground(changed, ["train.seed"])
 
     assert ground() == ground(seed=7) != ground(epochs=7)
+
+
+def test_wrong_experiment_is_told_in_a_line_before_prefect_starts(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["experiment", "no-such"])
+    monkeypatch.setattr(experiment, "experiment", None)  # what would start Prefect
+    with pytest.raises(SystemExit, match=r"experiments/no-such/experiment.yaml: not found\. `reelmill experiment new"):
+        experiment.main()
