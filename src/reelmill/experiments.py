@@ -24,7 +24,7 @@ TEMPLATE = "template"
 FILE = "experiment.yaml"
 SEED = "train.seed"
 CONFIDENCE = 0.95
-_WIDTH, _ROW, _LEFT = 640, 26, 250
+_PLOT, _ROW, _LETTER = 390, 26, 7  # px: width beside the names, height of a row, width of a letter
 
 
 class Experiment(BaseModel):
@@ -175,20 +175,22 @@ def dot_plot(metric: str, rows: Sequence[Mapping]) -> str:
     ends = [value for row in rows for value in (row["low"], row["high"], row["mean"]) if value is not None]
     low, high = min(ends), max(ends)
     span = (high - low) or 1.0
+    left = 10 + _LETTER * max(len(row["variant"]) for row in rows)
+    width = left + _PLOT
 
     def along(value: float) -> float:
-        return _LEFT + 20 + (value - low) / span * (_WIDTH - _LEFT - 40)
+        return left + 20 + (value - low) / span * (_PLOT - 40)
 
     height = _ROW * (len(rows) + 3)
     text = 'font-family="sans-serif" font-size="12"'
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{escape(metric)}">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(metric)}">'
     ]
-    parts.append(f'<rect width="{_WIDTH}" height="{height}" fill="white"/>')
-    parts.append(f'<text x="{_LEFT + 20}" y="{_ROW - 6}" {text} font-weight="bold">{escape(metric)}</text>')
+    parts.append(f'<rect width="{width}" height="{height}" fill="white"/>')
+    parts.append(f'<text x="{left + 20}" y="{_ROW - 6}" {text} font-weight="bold">{escape(metric)}</text>')
     for number, row in enumerate(rows):
         y = _ROW * (number + 2)
-        parts.append(f'<text x="{_LEFT}" y="{y + 4}" text-anchor="end" {text}>{escape(row["variant"])}</text>')
+        parts.append(f'<text x="{left}" y="{y + 4}" text-anchor="end" {text}>{escape(row["variant"])}</text>')
         if row["low"] is not None:
             parts.append(
                 f'<line x1="{along(row["low"]):.1f}" x2="{along(row["high"]):.1f}" y1="{y}" y2="{y}" stroke="#456" stroke-width="2"/>'
