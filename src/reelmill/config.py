@@ -229,6 +229,13 @@ class Loss(Section):
     huber_delta: Annotated[float, Field(gt=0)]
 
 
+class Guidance(Section):
+    """Predictions that are trained as a sampler's guidance makes them: `reelmill.training.guidance`."""
+
+    share: Share
+    scale: Annotated[float, Field(ge=1)]
+
+
 class Train(Section):
     """Training of the transformer (stage train). The schedule counts optimizer steps."""
 
@@ -255,6 +262,7 @@ class Train(Section):
     num_processes: Positive
     sharding: Literal["none", "full"]
     caption_dropout: Share
+    guidance: Guidance
     ema_decay: Annotated[float, Field(ge=0, lt=1)]
     validation_clips: Positive
     accuracy_videos: Annotated[int, Field(ge=0)]

@@ -56,6 +56,8 @@ CHANGE_WEIGHTS: list[tuple[str, object, dict[str, object]]] = [
     ("train.schedule", "linear", {}),
     ("train.max_grad_norm", 0.1, {}),
     ("train.caption_dropout", 0.9, {}),
+    ("train.guidance.share", 1.0, {"train.guidance.share": 0.0}),
+    ("train.guidance.scale", 3.0, {"train.guidance.share": 1.0}),
     ("train.ema_decay", 0.05, {}),
     ("train.seed", 1, {}),
     ("train.precision", "bf16", {"train.precision": "fp32"}),

@@ -4,6 +4,7 @@ All reading goes through PyAV: OpenCV believes the header's frame count and read
 without a word.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from pathlib import Path
 import av
 import av.logging
 import numpy as np
-from av.video.reformatter import Interpolation
+from av.video.reformatter import Interpolation, VideoReformatter
 from jaxtyping import UInt8
 
 from reelmill.errors import UserError
@@ -32,6 +33,10 @@ class UnreadableVideo(UserError):
     """A file that is no video, is damaged or ends early."""
 
 
+# One for each size and kind of scaling: to set one up costs more than to scale a picture with it.
+Scalers = defaultdict[tuple[int, int, Interpolation], VideoReformatter]
+
+
 @dataclass(frozen=True)
 class Frame:
     """A decoded picture, before rotation. ``time_s`` counts from the recording's first frame."""
@@ -41,6 +46,7 @@ class Frame:
     duration_s: float  # 0.0 where the file does not say
     turns: int  # quarter turns counter-clockwise that bring it upright
     pixel_aspect: float  # width of a pixel over its height, before rotation
+    scalers: Scalers  # the recording's
     scene: int = 0  # scenes are numbered by `reelmill.data.windows`
 
     @property
@@ -57,8 +63,9 @@ class Frame:
         width_px, height_px = width_px or shown_width, height_px or shown_height
         if self.turns % 2:
             width_px, height_px = height_px, width_px
-        image = self.picture.reformat(
-            width=width_px, height=height_px, format="rgb24", interpolation=scaling, threads=1
+        scaler = self.scalers[width_px, height_px, scaling]
+        image = scaler.reformat(
+            self.picture, width_px, height_px, "rgb24", interpolation=scaling, threads=1
         ).to_ndarray()
         return np.rot90(image, self.turns) if self.turns else image
 
@@ -170,6 +177,7 @@ def _header(container, stream) -> Header:
 def _frames(path: Path, container, stream, header: Header, start_s: float, log: list) -> Iterator[Frame]:
     origin: float | None = None
     count, end_s, last_s = 0, 0.0, -1.0
+    scalers: Scalers = defaultdict(VideoReformatter)
     # AVI has one rate and no time stamps: what ffmpeg makes up for B-frames is out of order.
     counted = container.format.name == "avi"
     seeking = start_s > 0 and not counted
@@ -184,7 +192,7 @@ def _frames(path: Path, container, stream, header: Header, start_s: float, log: 
                 raise UnreadableVideo(f"{path}: frame {count} is damaged. {_reencode(path)}")
             time_s = _time(picture, count, header, counted)
             origin = time_s if origin is None else origin
-            frame = _frame(picture, time_s - origin, stream)
+            frame = _frame(picture, time_s - origin, stream, scalers)
             count += 1
             if frame.time_s <= last_s:
                 continue  # shown for no time at all
@@ -223,7 +231,7 @@ def _time(picture: av.VideoFrame, index: int, header: Header, counted: bool) -> 
     return float(stamp * picture.time_base)
 
 
-def _frame(picture: av.VideoFrame, time_s: float, stream) -> Frame:
+def _frame(picture: av.VideoFrame, time_s: float, stream, scalers: Scalers) -> Frame:
     length = getattr(picture, "duration", 0) or 0
     aspect = stream.sample_aspect_ratio
     return Frame(
@@ -232,6 +240,7 @@ def _frame(picture: av.VideoFrame, time_s: float, stream) -> Frame:
         duration_s=float(length * picture.time_base) if picture.time_base else 0.0,
         turns=round(picture.rotation / 90) % 4,
         pixel_aspect=float(aspect) if aspect else 1.0,
+        scalers=scalers,
     )
 
 

@@ -1,11 +1,13 @@
 """One optimizer step: its batches, their losses and gradients, clipping, rates, the average."""
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from reelmill import diffusion
 from reelmill.compute import autocast, generator
-from reelmill.training import losses
+from reelmill.training import guidance, losses
 from reelmill.training.optimizers import rate_scale
 from reelmill.training.run import Run
 from reelmill.training.sharding import whole
@@ -45,16 +47,26 @@ def _backward(run: Run, number: int, coarse: bool, last: bool) -> Tensor:
     dropped = (torch.rand(len(clean), generator=random) < settings.caption_dropout).to(run.device)
     long = bool(torch.rand(1, generator=random) < params.model.text_encoder.long_share)
     text = run.denoiser.text_for(text, run.clips.empty_text, dropped, params.model, long)
+    guided = guidance.choose(settings, sigma, dropped, random)
     mine = run.processes.part(len(clean))
-    clean, noise, sigma, drawn = clean[mine], noise[mine], sigma[mine], drawn[mine]
+    clean, noise, sigma, drawn, guided = clean[mine], noise[mine], sigma[mine], drawn[mine], guided[mine]
     text = {key: rows[mine] for key, rows in text.items()}
     noisy = diffusion.add_noise(settings.objective, clean, noise, sigma, shift)
     with run.processes.synchronised(run.predict, last):
         with autocast(run.device, settings.precision, keep_weights=not run.processes.sharded):
-            prediction = run.predict(noisy, diffusion.timestep_of(settings.objective, sigma), text, stride)
+            prediction = guidance.predict(
+                partial(run.predict, stride=stride),
+                noisy,
+                diffusion.timestep_of(settings.objective, sigma),
+                text,
+                run.clips.empty_text,
+                guided,
+                settings.guidance.scale,
+            )
         target = diffusion.target(settings.objective, clean, noise, sigma, shift)
-        errors = losses.per_sample(settings.loss, prediction.float(), target)
+        errors = losses.per_sample(settings.loss, prediction, target)
         weight = diffusion.loss_weight(settings.objective, settings.loss_weighting, drawn, shift)
+        weight = weight * guidance.weights(guided, settings.guidance.scale)
         loss = (weight * errors).mean() / settings.gradient_accumulation_steps
         loss.backward()
     return run.processes.mean(loss.detach())
