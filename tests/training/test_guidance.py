@@ -1,9 +1,9 @@
 """Predictions that are trained as a sampler guides them."""
 
 import torch
+from training.short_run import params_with
 
 from reelmill.training import guidance
-from training.short_run import params_with
 
 BATCH, SHAPE, TOKENS = 6, (2, 4, 8, 8), 5
 
