@@ -3,8 +3,8 @@
 Run in a workspace whose stage `encode` has run: python -m benchmarks.overhead [rounds, 3 by default]. An epoch of params.yaml's
 model each, in turns: bare steps on batches made beforehand; the loop, which reads and noises clips, clips gradients, averages
 weights and checks every loss; the loop with its MLflow run in a store of its own. Mean seconds a step from the second group of ten
-to the last whole one, with what is logged between; validation, previews and saved states are no part of it, and all captions have the
-short length.
+to the last whole one, with what is logged between; validation, previews and saved states are no part of it, all captions have the
+short length, and none is trained as guided.
 """
 
 import os
@@ -74,6 +74,7 @@ def quiet(params: Params) -> Params:
     train_changes = {
         "epochs": 1, "coarse_share": 0.0, "validate_every_steps": 10**6, "save_every_steps": 10**6,
         "preview_every_steps": 0, "validation_clips": 8, "accuracy_videos": 0,
+        "guidance": params.train.guidance.model_copy(update={"share": 0.0}),
     }  # fmt: skip
     text = params.model.text_encoder.model_copy(update={"long_share": 0.0})
     return params.model_copy(
