@@ -234,6 +234,7 @@ class Guidance(Section):
 
     share: Share
     scale: Annotated[float, Field(ge=1)]
+    start: Annotated[float, Field(ge=0, lt=1)]
 
 
 class Train(Section):

@@ -3,6 +3,7 @@
 import torch
 from training.short_run import params_with
 
+from reelmill.config import Guidance
 from reelmill.training import guidance
 
 BATCH, SHAPE, TOKENS = 6, (2, 4, 8, 8), 5
@@ -58,12 +59,17 @@ def test_embeddings_pooled_vectors_and_masks_of_nothing_find_their_rows():
 
 
 def test_only_captioned_clips_below_the_level_are_chosen(in_trained, tmp_path):
-    settings = params_with(tmp_path, {"train.guidance.share": 1.0}).train
+    settings = params_with(tmp_path, {}).train
     sigma = torch.tensor([0.1, 0.79, 0.81, 1.0, 0.5])
     dropped = torch.tensor([False, False, False, False, True])
-    chosen = guidance.choose(settings, sigma, dropped, torch.Generator().manual_seed(0))
+    chosen = guidance.choose(1.0, settings, sigma, dropped, torch.Generator().manual_seed(0))
     assert chosen.tolist() == [True, True, False, False, False]
 
 
 def test_a_guided_clips_loss_weighs_one_over_the_scale():
     assert guidance.weights(torch.tensor([True, False]), 4.0).tolist() == [0.25, 1.0]
+
+
+def test_guidance_is_trained_from_its_start_on():
+    settings = Guidance(share=0.3, scale=6.0, start=0.75)
+    assert [guidance.share_at(settings, step, 8) for step in range(8)] == [0.0] * 6 + [0.3] * 2

@@ -1,9 +1,10 @@
-"""Training to stand strong guidance: some clips are predicted as a sampler guides, and that is what the loss sees.
+"""Training to stand strong guidance: at the end, some clips are predicted as a sampler guides, and that is what the loss sees.
 
 A pipeline's guidance (Ho & Salimans 2022, eq. 6) is u + scale (c - u), with c the prediction for the caption and u the one
 for none. Where the layout is decided already, what c - u still holds is mostly u's error, for u sees few clips; the class's
 default scale, 6, blows it up until shapes grow points. Trained as guided, the error is what both get to feel, and c - u
-shrinks to what all scales stand: a scale of 1 does less than it did, and the scales up to ``train.guidance.scale`` are alike.
+shrinks to what all scales stand: a scale of 1 does less than it did, and those up to ``train.guidance.scale`` are alike.
+From the first step on it would hold up what c has to learn (docs/LOG.md, 2026-11-26), hence ``train.guidance.start``.
 (Chen et al. 2025, "Visual Generation Without Guidance", fit a mixture of both predictions too, to sample without any.)
 """
 
@@ -14,17 +15,22 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from reelmill import diffusion
-from reelmill.config import Train
+from reelmill.config import Guidance, Train
 from reelmill.models.family import Text
 
 BELOW = 0.8  # noise level, as rectified flow counts: above it the layout is decided, and strong guidance does good
 
 
+def share_at(settings: Guidance, step: int, num_steps: int) -> float:
+    """``share`` from the step on that ``start`` says, and none before."""
+    return settings.share if step >= settings.start * num_steps else 0.0
+
+
 def choose(
-    settings: Train, sigma: Float[Tensor, " b"], dropped: Bool[Tensor, " b"], random: torch.Generator
+    share: float, settings: Train, sigma: Float[Tensor, " b"], dropped: Bool[Tensor, " b"], random: torch.Generator
 ) -> Bool[Tensor, " b"]:
-    """Which clips of a batch are predicted as guided: ``train.guidance.share`` of those below `BELOW` that have a caption."""
-    drawn = (torch.rand(len(sigma), generator=random) < settings.guidance.share).to(sigma.device)
+    """Which clips of a batch are predicted as guided: ``share`` of those below `BELOW` that have a caption."""
+    drawn = (torch.rand(len(sigma), generator=random) < share).to(sigma.device)
     level = diffusion.level_like_flow(settings.objective, BELOW, settings.shift)
     return drawn & (sigma < level) & ~dropped
 

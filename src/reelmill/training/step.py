@@ -19,7 +19,8 @@ def optimizer_step(run: Run, step: int) -> dict[str, Tensor | float]:
     accumulation = settings.gradient_accumulation_steps
     numbers = range(step * accumulation, (step + 1) * accumulation)
     coarse = step < run.coarse_steps
-    loss = sum(_backward(run, number, coarse, last=number == numbers[-1]) for number in numbers)
+    guided = guidance.share_at(settings.guidance, step, run.num_steps)
+    loss = sum(_backward(run, number, coarse, guided, last=number == numbers[-1]) for number in numbers)
     named = run.denoiser.parameters()
     grad_norm = torch.nn.utils.clip_grad_norm_(named.values(), settings.max_grad_norm)
     scale = rate_scale(step, run.num_steps, settings.warmup_steps, settings.schedule)
@@ -28,7 +29,7 @@ def optimizer_step(run: Run, step: int) -> dict[str, Tensor | float]:
     return {"loss": loss, "learning_rate": settings.learning_rate * scale, "grad_norm": whole(grad_norm)}
 
 
-def _backward(run: Run, number: int, coarse: bool, last: bool) -> Tensor:
+def _backward(run: Run, number: int, coarse: bool, guided_share: float, last: bool) -> Tensor:
     """Forward and backward of this process's part of a batch; returns the loss of the whole batch.
 
     Noise, levels and text length are drawn for the whole batch, whatever the number of processes, so
@@ -47,7 +48,7 @@ def _backward(run: Run, number: int, coarse: bool, last: bool) -> Tensor:
     dropped = (torch.rand(len(clean), generator=random) < settings.caption_dropout).to(run.device)
     long = bool(torch.rand(1, generator=random) < params.model.text_encoder.long_share)
     text = run.denoiser.text_for(text, run.clips.empty_text, dropped, params.model, long)
-    guided = guidance.choose(settings, sigma, dropped, random)
+    guided = guidance.choose(guided_share, settings, sigma, dropped, random)
     mine = run.processes.part(len(clean))
     clean, noise, sigma, drawn, guided = clean[mine], noise[mine], sigma[mine], drawn[mine], guided[mine]
     text = {key: rows[mine] for key, rows in text.items()}
