@@ -39,6 +39,7 @@ REFERENCE = {
     "train.schedule": "constant",
     "train.ema_decay": 0.0,
     "train.guidance.share": 0.0,
+    "sampling.guidance_scale": 2.5,  # what suits a model whose guidance was not trained
     "train.epochs": 1000,  # more than there is time for
     "model.text_encoder.long_share": 1.0,
     "model.text_encoder.short_tokens": 226,  # it is measured as it was trained

@@ -196,8 +196,9 @@ def test_device_that_is_not_there_is_refused(in_trained, tmp_path):
         {"train.optimizer": "schedule_free", "train.schedule": "constant", "train.ema_decay": 0.0},
         {"train.loss": {"mse": 0.5, "l1": 0.2, "huber": 1.0, "huber_delta": 0.1}, "train.gradient_checkpointing": True},
         {"train.coarse_share": 0.7},
+        {"train.guidance": {"share": 0.5, "scale": 6.0, "start": 0.5}},
     ],
-    ids=["schedule_free", "losses", "coarse"],
+    ids=["schedule_free", "losses", "coarse", "guidance"],
 )
 def test_interrupted_run_ends_as_if_it_never_was(in_trained, tmp_path, monkeypatch, changes):
     monkeypatch.setattr(heldout, "read_clips", lambda clips, data: (read_clip(clip, data) for clip in clips))

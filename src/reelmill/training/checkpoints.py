@@ -28,9 +28,15 @@ class Checkpoints:
         self.best: dict | None = None  # {"step", "loss"}
 
     def add(
-        self, step: int, figures: dict[str, float], denoiser: Denoiser, autoencoder: Any, text: Callable[[], TextParts]
+        self,
+        step: int,
+        figures: dict[str, float],
+        denoiser: Denoiser,
+        autoencoder: Any,
+        text: Callable[[], TextParts],
+        publishable: bool = True,
     ) -> None:
-        """Save the weights as they are now, mark them if they are the best, drop what rotation drops.
+        """Save the weights as they are now, mark them if they are the best of those that may be published, drop what rotation drops.
 
         A LoRA is saved alone, with its scheduler and the name and hash of its pipeline, which is not copied.
         """
@@ -44,11 +50,11 @@ class Checkpoints:
                 self.scheduler.save_pretrained(temporary / "scheduler")
                 self.lora_of.write_reference(temporary)
             write_json(temporary / FIGURES, {"step": step, **figures})
-        if self.best is None or figures["validation_loss"] < self.best["loss"]:
+        if publishable and (self.best is None or figures["validation_loss"] < self.best["loss"]):
             self.best = {"step": step, "loss": figures["validation_loss"]}
         earlier = [path for path in self.all() if self._step(path) <= step]
         for old in earlier[: -self.keep]:
-            if self._step(old) != self.best["step"]:
+            if self.best is None or self._step(old) != self.best["step"]:
                 discard(old)
 
     def pipeline(self, denoiser: Denoiser, autoencoder: Any, text: TextParts) -> DiffusionPipeline:

@@ -4,7 +4,7 @@ A pipeline's guidance (Ho & Salimans 2022, eq. 6) is u + scale (c - u), with c t
 for none. Where the layout is decided already, what c - u still holds is mostly u's error, for u sees few clips; the class's
 default scale, 6, blows it up until shapes grow points. Trained as guided, the error is what both get to feel, and c - u
 shrinks to what all scales stand: a scale of 1 does less than it did, and those up to ``train.guidance.scale`` are alike.
-From the first step on it would hold up what c has to learn (docs/LOG.md, 2026-11-26), hence ``train.guidance.start``.
+From the first step on it would hold up what c has to learn (docs/LOG.md, 2026-11-27), hence ``train.guidance.start``.
 (Chen et al. 2025, "Visual Generation Without Guidance", fit a mixture of both predictions too, to sample without any.)
 """
 
@@ -26,13 +26,22 @@ def share_at(settings: Guidance, step: int, num_steps: int) -> float:
     return settings.share if step >= settings.start * num_steps else 0.0
 
 
+def is_done(settings: Guidance, steps: int, num_steps: int) -> bool:
+    """Whether weights after ``steps`` may be published: not before they have begun to learn what they are asked to stand."""
+    return not settings.share or share_at(settings, steps - 1, num_steps) > 0
+
+
 def choose(
     share: float, settings: Train, sigma: Float[Tensor, " b"], dropped: Bool[Tensor, " b"], random: torch.Generator
 ) -> Bool[Tensor, " b"]:
-    """Which clips of a batch are predicted as guided: ``share`` of those below `BELOW` that have a caption."""
-    drawn = (torch.rand(len(sigma), generator=random) < share).to(sigma.device)
+    """Which clips of a batch are predicted as guided: ``share`` of those below `BELOW` that have a caption.
+
+    All in main memory: what is chosen decides how much is computed, and no device is to be waited for.
+    """
+    if not share:
+        return torch.zeros(len(sigma), dtype=torch.bool)
     level = diffusion.level_like_flow(settings.objective, BELOW, settings.shift)
-    return drawn & (sigma < level) & ~dropped
+    return (torch.rand(len(sigma), generator=random) < share) & (sigma < level) & ~dropped
 
 
 def predict(
@@ -47,12 +56,13 @@ def predict(
     """The model's predictions, those of the ``guided`` clips guided at ``scale``; all in one pass.
 
     Args:
-        empty: what stands for no caption, without a batch or with a batch of one; cut to the length that ``text`` has.
+        empty: what stands for no caption, of one clip; cut to the length that ``text`` has.
+        guided: in main memory, see `choose`.
     """
     if not guided.any():
         return model(noisy, timestep, text).float()
-    rows = guided.nonzero()[:, 0]
-    more = {key: _cut_like(empty[key], given).expand(len(rows), *given.shape[1:]) for key, given in text.items()}
+    rows = guided.nonzero()[:, 0].to(noisy.device)
+    more = {key: empty[key][: given.shape[1]].expand(len(rows), *given.shape[1:]) for key, given in text.items()}
     both = model(
         torch.cat([noisy, noisy[rows]]),
         torch.cat([timestep, timestep[rows]]),
@@ -63,10 +73,5 @@ def predict(
 
 
 def weights(guided: Bool[Tensor, " b"], scale: float) -> Float[Tensor, " b"]:
-    """Of each clip's loss: 1 / scale where it is guided, which is what makes the captioned prediction's gradient as large as elsewhere."""
+    """Of each clip's loss: 1 / scale where it is guided, so that an error moves the captioned prediction as much as elsewhere."""
     return torch.where(guided, 1 / scale, 1.0)
-
-
-def _cut_like(empty: Tensor, given: Tensor) -> Tensor:
-    rows = empty.reshape(1, *empty.shape[-(given.ndim - 1) :])
-    return rows[:, : given.shape[1]]

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from reelmill.config import Params
 from reelmill.errors import UserError
 from reelmill.models.family import TextParts
+from reelmill.training import guidance
 from reelmill.training.base import Base
 from reelmill.training.checkpoints import Checkpoints
 from reelmill.training.denoiser import Denoiser
@@ -110,9 +111,10 @@ def _say_what_is_published(run: Run) -> None:
     best, last = run.checkpoints.best, run.record.validation[-1]
     assert best is not None
     step = best["step"] if run.params.train.publish == "best" else last["step"]
+    after = " since guidance is trained" if run.params.train.guidance.share else ""
     print(
         f"train: published is step {step} of {run.num_steps} (train.publish: {run.params.train.publish}); validation loss "
-        f"{best['loss']:.4f} at step {best['step']}, its lowest, and {last['validation_loss']:.4f} at the end"
+        f"{best['loss']:.4f} at step {best['step']}, the lowest{after}, and {last['validation_loss']:.4f} at the end"
     )
 
 
@@ -144,7 +146,8 @@ def _validate(run: Run, denoiser: Denoiser, step: int) -> None:
     measured |= run.accuracy.measure(_sampling_pipeline(run, denoiser), run.frozen_text)
     figures = {f"validation_{key}": value for key, value in measured.items()}
     run.record.validation.append({"step": step, "epoch": round(step / run.steps_per_epoch, 3), **figures})
-    run.checkpoints.add(step, figures, denoiser, run.autoencoder, lambda: _text_parts(run))
+    done = guidance.is_done(run.params.train.guidance, step, run.num_steps)
+    run.checkpoints.add(step, figures, denoiser, run.autoencoder, lambda: _text_parts(run), publishable=done)
     run.log.metrics(step, figures)
     run.log.checkpoint(step, figures, run.checkpoints.path(step))
 

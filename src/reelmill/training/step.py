@@ -43,14 +43,15 @@ def _backward(run: Run, number: int, coarse: bool, guided_share: float, last: bo
         clean, shift, stride = diffusion.pool(clean), diffusion.coarse_shift(settings.objective, shift), 2
     random = generator(settings.seed, "step", number)
     noise = torch.randn(clean.shape, generator=random).to(run.device)
-    drawn = diffusion.sample_levels(settings.timestep_sampling, len(clean), random).to(run.device)
+    drawn = diffusion.sample_levels(settings.timestep_sampling, len(clean), random)
     sigma = diffusion.shift_levels(drawn, shift) if diffusion.is_flow(settings.objective) else drawn
-    dropped = (torch.rand(len(clean), generator=random) < settings.caption_dropout).to(run.device)
+    dropped = torch.rand(len(clean), generator=random) < settings.caption_dropout
     long = bool(torch.rand(1, generator=random) < params.model.text_encoder.long_share)
-    text = run.denoiser.text_for(text, run.clips.empty_text, dropped, params.model, long)
+    text = run.denoiser.text_for(text, run.clips.empty_text, dropped.to(run.device), params.model, long)
     guided = guidance.choose(guided_share, settings, sigma, dropped, random)
     mine = run.processes.part(len(clean))
-    clean, noise, sigma, drawn, guided = clean[mine], noise[mine], sigma[mine], drawn[mine], guided[mine]
+    clean, noise, guided = clean[mine], noise[mine], guided[mine]
+    sigma, drawn = sigma[mine].to(run.device), drawn[mine].to(run.device)
     text = {key: rows[mine] for key, rows in text.items()}
     noisy = diffusion.add_noise(settings.objective, clean, noise, sigma, shift)
     with run.processes.synchronised(run.predict, last):
@@ -67,7 +68,7 @@ def _backward(run: Run, number: int, coarse: bool, guided_share: float, last: bo
         target = diffusion.target(settings.objective, clean, noise, sigma, shift)
         errors = losses.per_sample(settings.loss, prediction, target)
         weight = diffusion.loss_weight(settings.objective, settings.loss_weighting, drawn, shift)
-        weight = weight * guidance.weights(guided, settings.guidance.scale)
+        weight = weight * guidance.weights(guided, settings.guidance.scale).to(run.device)
         loss = (weight * errors).mean() / settings.gradient_accumulation_steps
         loss.backward()
     return run.processes.mean(loss.detach())
