@@ -3,7 +3,7 @@
 A pipeline's guidance (Ho & Salimans 2022, eq. 6) is u + scale (c - u), with c the prediction for the caption and u the one
 for none. Where the layout is decided already, what c - u still holds is mostly u's error, for u sees few clips; the class's
 default scale, 6, blows it up until shapes grow points. Trained as guided, the error is what both get to feel, and c - u
-shrinks to what all scales stand: a scale of 1 does less than it did, and those up to ``train.guidance.scale`` are alike.
+shrinks to what all scales stand better: a scale of 1 does less than it did, and strong ones exaggerate less.
 From the first step on it would hold up what c has to learn (docs/LOG.md, 2026-11-27), hence ``train.guidance.start``.
 (Chen et al. 2025, "Visual Generation Without Guidance", fit a mixture of both predictions too, to sample without any.)
 """
