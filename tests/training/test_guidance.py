@@ -67,6 +67,23 @@ def test_embeddings_pooled_vectors_and_masks_of_nothing_find_their_rows():
         assert torch.equal(asked[key], torch.cat([rows, torch.zeros_like(rows)])), key
 
 
+def test_half_precision_embeddings_are_joined_under_autocast():
+    """Shards keep embeddings of frozen encoders in half precision."""
+    noisy, timestep, _ = batch()
+    text = {"text": torch.ones(BATCH, TOKENS, 3, dtype=torch.half)}
+    with torch.autocast("cpu", torch.bfloat16):
+        made = guidance.predict(
+            lambda noisy, timestep, text: noisy,
+            noisy,
+            timestep,
+            text,
+            {"text": text["text"][0]},
+            torch.arange(BATCH) < 2,
+            3.0,
+        )
+    torch.testing.assert_close(made, noisy)
+
+
 def test_only_captioned_clips_below_the_level_are_chosen(in_trained, tmp_path):
     settings = params_with(tmp_path, {}).train
     sigma = torch.tensor([0.1, 0.79, 0.81, 1.0, 0.5])

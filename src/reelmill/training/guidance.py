@@ -63,11 +63,11 @@ def predict(
         return model(noisy, timestep, text).float()
     rows = guided.nonzero()[:, 0].to(noisy.device)
     more = {key: empty[key][: given.shape[1]].expand(len(rows), *given.shape[1:]) for key, given in text.items()}
-    both = model(
-        torch.cat([noisy, noisy[rows]]),
-        torch.cat([timestep, timestep[rows]]),
-        {key: torch.cat([given, more[key].to(given)]) for key, given in text.items()},
-    ).float()
+    with torch.autocast(noisy.device.type, enabled=False):  # which joins no half-precision embeddings on the CPU
+        noisy_twice = torch.cat([noisy, noisy[rows]])
+        timestep_twice = torch.cat([timestep, timestep[rows]])
+        text_twice = {key: torch.cat([given, more[key].to(given)]) for key, given in text.items()}
+    both = model(noisy_twice, timestep_twice, text_twice).float()
     captioned, bare = both[: len(noisy)], both[len(noisy) :]
     return captioned.index_copy(0, rows, bare + scale * (captioned[rows] - bare))
 
