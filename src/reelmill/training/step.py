@@ -1,12 +1,15 @@
 """One optimizer step: its batches, their losses and gradients, clipping, rates, the average."""
 
+from dataclasses import dataclass
 from functools import partial
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from reelmill import diffusion
 from reelmill.compute import autocast, generator
+from reelmill.models.family import Text
 from reelmill.training import guidance, losses
 from reelmill.training.optimizers import rate_scale
 from reelmill.training.run import Run
@@ -20,7 +23,7 @@ def optimizer_step(run: Run, step: int) -> dict[str, Tensor | float]:
     numbers = range(step * accumulation, (step + 1) * accumulation)
     coarse = step < run.coarse_steps
     guided = guidance.share_at(settings.guidance, step, run.num_steps)
-    loss = sum(_backward(run, number, coarse, guided, last=number == numbers[-1]) for number in numbers)
+    loss = sum(_backward(run, _draw(run, number, coarse, guided), last=number == numbers[-1]) for number in numbers)
     named = run.denoiser.parameters()
     grad_norm = torch.nn.utils.clip_grad_norm_(named.values(), settings.max_grad_norm)
     scale = rate_scale(step, run.num_steps, settings.warmup_steps, settings.schedule)
@@ -29,8 +32,22 @@ def optimizer_step(run: Run, step: int) -> dict[str, Tensor | float]:
     return {"loss": loss, "learning_rate": settings.learning_rate * scale, "grad_norm": whole(grad_norm)}
 
 
-def _backward(run: Run, number: int, coarse: bool, guided_share: float, last: bool) -> Tensor:
-    """Forward and backward of this process's part of a batch; returns the loss of the whole batch.
+@dataclass(frozen=True)
+class _Batch:
+    """This process's part of a batch, on its device; ``guided`` alone lies in main memory."""
+
+    clean: Float[Tensor, "b t c h w"]
+    noise: Float[Tensor, "b t c h w"]
+    drawn: Float[Tensor, " b"]  # noise levels before their shift, which weights are of
+    sigma: Float[Tensor, " b"]
+    text: Text
+    guided: Bool[Tensor, " b"]
+    shift: float
+    stride: int
+
+
+def _draw(run: Run, number: int, coarse: bool, guided_share: float) -> _Batch:
+    """The ``number``-th batch since the start.
 
     Noise, levels and text length are drawn for the whole batch, whatever the number of processes, so
     that it changes nothing but the order of sums.
@@ -50,25 +67,37 @@ def _backward(run: Run, number: int, coarse: bool, guided_share: float, last: bo
     text = run.denoiser.text_for(text, run.clips.empty_text, dropped.to(run.device), params.model, long)
     guided = guidance.choose(guided_share, settings, sigma, dropped, random)
     mine = run.processes.part(len(clean))
-    clean, noise, guided = clean[mine], noise[mine], guided[mine]
-    sigma, drawn = sigma[mine].to(run.device), drawn[mine].to(run.device)
-    text = {key: rows[mine] for key, rows in text.items()}
-    noisy = diffusion.add_noise(settings.objective, clean, noise, sigma, shift)
+    return _Batch(
+        clean=clean[mine],
+        noise=noise[mine],
+        drawn=drawn[mine].to(run.device),
+        sigma=sigma[mine].to(run.device),
+        text={key: rows[mine] for key, rows in text.items()},
+        guided=guided[mine],
+        shift=shift,
+        stride=stride,
+    )
+
+
+def _backward(run: Run, batch: _Batch, last: bool) -> Tensor:
+    """Forward and backward of this process's part of a batch; returns the loss of the whole batch."""
+    settings, objective = run.params.train, run.params.train.objective
+    noisy = diffusion.add_noise(objective, batch.clean, batch.noise, batch.sigma, batch.shift)
     with run.processes.synchronised(run.predict, last):
         with autocast(run.device, settings.precision, keep_weights=not run.processes.sharded):
             prediction = guidance.predict(
-                partial(run.predict, stride=stride),
+                partial(run.predict, stride=batch.stride),
                 noisy,
-                diffusion.timestep_of(settings.objective, sigma),
-                text,
+                diffusion.timestep_of(objective, batch.sigma),
+                batch.text,
                 run.clips.empty_text,
-                guided,
+                batch.guided,
                 settings.guidance.scale,
             )
-        target = diffusion.target(settings.objective, clean, noise, sigma, shift)
+        target = diffusion.target(objective, batch.clean, batch.noise, batch.sigma, batch.shift)
         errors = losses.per_sample(settings.loss, prediction, target)
-        weight = diffusion.loss_weight(settings.objective, settings.loss_weighting, drawn, shift)
-        weight = weight * guidance.weights(guided, settings.guidance.scale).to(run.device)
+        weight = diffusion.loss_weight(objective, settings.loss_weighting, batch.drawn, batch.shift)
+        weight = weight * guidance.weights(batch.guided, settings.guidance.scale).to(run.device)
         loss = (weight * errors).mean() / settings.gradient_accumulation_steps
         loss.backward()
     return run.processes.mean(loss.detach())
