@@ -1,19 +1,23 @@
 """What the training loop adds to forward, backward and optimizer, and what MLflow adds to the loop.
 
-Run in a workspace whose stage `encode` has run: python -m benchmarks.overhead [rounds, 3 by default]. An epoch of params.yaml's
-model each, in turns: bare steps on batches made beforehand; the loop, which reads and noises clips, clips gradients, averages
-weights and checks every loss; the loop with its MLflow run in a store of its own. Mean seconds a step from the second group of ten
-to the last whole one, with what is logged between; validation, previews and saved states are no part of it, all captions have the
-short length, and none is trained as guided.
+Run in a workspace whose stage `encode` has run: python -m benchmarks.overhead [rounds, 2 or more, 5 by default]. An epoch of params.yaml's
+model three times a round. First the loop, which reads and noises clips, clips gradients, averages weights and checks every loss,
+and after each of its groups of ten steps as many bare ones on batches made beforehand: neighbours in time, for the machine's speed
+changes by more than what is looked for. Then the loop by itself, and the loop with its MLflow run in a store of its own; what
+that process computes meanwhile, its start and end included, is told beside. Medians; the first groups, validation, previews and
+saved states are no part of it, all captions have the short length, and none is trained as guided.
 """
 
 import os
+import resource
 import sys
 import tempfile
 import time
+from collections import deque
+from collections.abc import Iterator
 from itertools import cycle, islice
 from pathlib import Path
-from statistics import median
+from statistics import mean, median, quantiles
 
 import torch
 
@@ -29,44 +33,78 @@ from reelmill.training.worker import NoLog
 
 LATENTS, AUTOENCODER = Path("data/latents"), Path("models/autoencoder")
 PREPARED = 8  # batches
-WARM_UP = 1  # groups of steps, beside the first one
+WARM_UP = 2  # groups of steps
 
 
 class Speed(NoLog):
-    """Passes figures on to another log, and notes when a group of steps has been told."""
+    """Passes figures on to another log, and notes how long each group of steps took."""
 
     def __init__(self, other: NoLog | TrainingLog):
-        self.other, self.times = other, list[tuple[int, float]]()
+        self.other, self.seconds, self._began = other, list[float](), time.monotonic()
 
     def metrics(self, step: int, values: dict[str, float]) -> None:
         """See `Log`."""
         self.other.metrics(step, values)
         if "iterations_per_s" in values and step % LOG_EVERY == 0:
-            self.times.append((step, time.monotonic()))
+            self.seconds.append(time.monotonic() - self._began)
+            self.between()
+            self._began = time.monotonic()
 
-    def seconds_a_step(self) -> float:
-        """The mean after the warm-up."""
-        (first, began), (last, ended) = self.times[WARM_UP], self.times[-1]
-        return (ended - began) / (last - first)
+    def between(self) -> None:
+        """What is done after a group and is no part of it."""
+
+
+class Turns(Speed):
+    """A group of bare steps after each of the loop's, timed too."""
+
+    def __init__(self, steps: Iterator[None]):
+        super().__init__(NoLog())
+        self.bare, self._steps = list[float](), steps
+
+    def between(self) -> None:
+        """The bare group."""
+        began = time.monotonic()
+        deque(islice(self._steps, LOG_EVERY), maxlen=0)
+        self.bare.append(time.monotonic() - began)
 
 
 def main() -> None:
     """Print the table."""
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     params = quiet(load_params())
-    found: dict[str, list[float]] = {"bare": [], "loop": [], "loop and MLflow": []}
+    bare, beside, loop, tracked, sender = ([] for _ in range(5))
     with tempfile.TemporaryDirectory() as name:
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{name}/mlflow.db"
         for number in range(rounds):
             directory = Path(name) / str(number)
-            found["bare"].append(bare(params, directory / "bare"))
-            found["loop"].append(looped(params, directory / "loop", NoLog()))
+            turns = Turns(bare_steps(params, directory / "bare"))
+            looped(params, directory / "turns", turns)
+            bare += turns.bare[WARM_UP:]
+            beside += turns.seconds[WARM_UP:]
+            loop.append(alone(params, directory / "loop", NoLog()))
+            cpu_s = children_cpu_s()
             with TrainingLog(params, run_key=f"overhead-{os.getpid()}-{number}") as log:
-                found["loop and MLflow"].append(looped(params, directory / "tracked", log))
-    seconds = {name: median(times) for name, times in found.items()}
-    print(f"batches of {params.train.batch_size}, {rounds} rounds of an epoch")
-    for (name, value), before in zip(seconds.items(), [seconds["bare"], *seconds.values()], strict=False):
-        print(f"  {name:16} {value:.4f} s a step, {value / before - 1:+.1%}")
+                tracked.append(alone(params, directory / "tracked", log))
+            sender.append(children_cpu_s() - cpu_s)
+    print(f"batches of {params.train.batch_size}, {rounds} rounds of an epoch; ms a step")
+    print(
+        f"  bare {1e3 * median(bare) / LOG_EVERY:.1f}, loop beside it {1e3 * median(beside) / LOG_EVERY:.1f}: {ratios(beside, bare)}"
+    )
+    print(f"  loop alone {1e3 * median(loop):.1f}, with MLflow {1e3 * median(tracked):.1f}: {ratios(tracked, loop)}")
+    print(f"  MLflow's process, from start to end: {median(sender):.1f} s of one core")
+
+
+def ratios(ours: list[float], theirs: list[float]) -> str:
+    """How much more a measurement is than its neighbour: the median, and the middle half of all."""
+    more = [mine / other - 1 for mine, other in zip(ours, theirs, strict=True)]
+    low, middle, high = quantiles(more, n=4)
+    return f"{middle:+.1%} ({low:+.1%} to {high:+.1%})"
+
+
+def children_cpu_s() -> float:
+    """What processes that were started and have ended have computed."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def quiet(params: Params) -> Params:
@@ -85,26 +123,27 @@ def quiet(params: Params) -> Params:
     )
 
 
-def looped(params: Params, directory: Path, log: NoLog | TrainingLog) -> float:
-    """Seconds a step of the loop."""
+def looped(params: Params, directory: Path, log: Speed) -> None:
+    """An epoch of the loop."""
+    train(params, LATENTS, load_autoencoder(AUTOENCODER), None, directory, log, ALONE)
+
+
+def alone(params: Params, directory: Path, log: NoLog | TrainingLog) -> float:
+    """Seconds a step of the loop by itself: the mean, for what MLflow does comes every few groups."""
     speed = Speed(log)
-    train(params, LATENTS, load_autoencoder(AUTOENCODER), None, directory, speed, ALONE)
-    return speed.seconds_a_step()
+    looped(params, directory, speed)
+    return mean(speed.seconds[WARM_UP:]) / LOG_EVERY
 
 
-def bare(params: Params, directory: Path) -> float:
-    """Seconds a step of forward, backward and optimizer alone."""
+def bare_steps(params: Params, directory: Path) -> Iterator[None]:
+    """Forward, backward and optimizer alone, without end."""
     run = start(params, LATENTS, load_autoencoder(AUTOENCODER), None, directory, NoLog(), ALONE)
-    batches = cycle([prepared(run, number) for number in range(PREPARED)])
-    first, began = (WARM_UP + 1) * LOG_EVERY, 0.0
-    for step, (noisy, timestep, text, target) in enumerate(islice(batches, run.num_steps)):
-        if step == first:
-            began = time.monotonic()
+    for noisy, timestep, text, target in cycle([prepared(run, number) for number in range(PREPARED)]):
         with autocast(run.device, params.train.precision):
             prediction = run.denoiser.predict(noisy, timestep, text)
         (prediction.float() - target).square().mean().backward()
         run.optimizers.step(1.0)
-    return (time.monotonic() - began) / (run.num_steps - first)
+        yield
 
 
 def prepared(run: Run, number: int) -> tuple:

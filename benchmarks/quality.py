@@ -69,8 +69,9 @@ class Training:
         assert encoder is not None
         if frozen_text:
             encoder.requires_grad_(False)
-            named = self.run.denoiser.parameters()
-            self.run.optimizers = Optimizers(named, train.optimizer, train.learning_rate, train.adamw_learning_rate)
+            self.run.optimizers = Optimizers(
+                self.run.named, train.optimizer, train.learning_rate, train.adamw_learning_rate
+            )
 
     def go_on(self, seconds: float = inf, step: float = inf) -> None:
         """Train until it has had so many seconds or has come to a step, and measure."""

@@ -159,8 +159,8 @@ def ours(params: Params, path: Path, variant: str) -> Callable[[int], object]:
         rate_scales=denoiser.rate_scales(),
     )
     run = Run(
-        params=params, clips=clips, order=BatchOrder(clips.weights, 0), held_out=None, accuracy=None, denoiser=denoiser, validated=None,
-        predict=denoiser.predict, processes=ALONE, autoencoder=None, trained_text={}, frozen_text=None, optimizers=optimizers, checkpoints=None,
+        params=params, clips=clips, order=BatchOrder(clips.weights, 0), held_out=None, accuracy=None, denoiser=denoiser, named=named,
+        validated=None, predict=denoiser.predict, processes=ALONE, autoencoder=None, trained_text={}, frozen_text=None, optimizers=optimizers, checkpoints=None,
         average=averages_of(named, optimizers.parts, settings.ema_decay), directory=Path(), log=None, device=torch.device("cpu"),
     )  # fmt: skip
     return lambda number: optimizer_step(run, number)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from reelmill.compute import choose_attention, choose_device, release_memory
@@ -59,6 +59,7 @@ class Run:
     held_out: HeldOut | None  # the first process validates
     accuracy: PromptAccuracy | None
     denoiser: Denoiser  # what is trained
+    named: dict[str, nn.Parameter]  # its trained parameters: collected once, for each step needs them
     validated: (
         Denoiser | None
     )  # what is validated and saved: the same, or a whole copy where weights are spread; the first process's
@@ -102,9 +103,9 @@ class Run:
         if self.validated is None:
             yield None
             return
-        named, sharded = self.denoiser.parameters(), self.processes.sharded
+        sharded = self.processes.sharded
         if not sharded:
-            self.average.swap(named)
+            self.average.swap(self.named)
         self.validated.to(self.device)
         self.autoencoder.to(self.device)
         try:
@@ -113,7 +114,7 @@ class Run:
             if sharded:
                 self.validated.to(torch.device("cpu"))
             else:
-                self.average.swap(named)
+                self.average.swap(self.named)
             self.autoencoder.to("cpu")
             release_memory(self.device)
 
@@ -169,6 +170,7 @@ def start(
         held_out=HeldOut(params, latents_dir, "validation", settings.validation_clips) if processes.is_first else None,
         accuracy=PromptAccuracy(params) if processes.is_first else None,
         denoiser=denoiser,
+        named=named,
         validated=validated,
         predict=predict,
         processes=processes,
@@ -223,7 +225,7 @@ def restore(run: Run, saved: SavedState) -> int:
     step, tensors, record = state
     weights = under_prefix("weights", tensors)
     with torch.no_grad():
-        for name, parameter in run.denoiser.parameters().items():
+        for name, parameter in run.named.items():
             parameter.copy_(spread_like(weights[name], parameter))
     run.average.load(under_prefix("ema", tensors))
     run.optimizers.load_state_tensors(under_prefix("optimizer", tensors))
@@ -236,7 +238,7 @@ def restore(run: Run, saved: SavedState) -> int:
 
 def save(run: Run, saved: SavedState, step: int) -> None:
     """Save all that `restore` needs to go on after ``step`` as if there had been no stop; the first process writes it."""
-    tensors = with_prefix("weights", run.denoiser.parameters()) | with_prefix("ema", run.average.averages)
+    tensors = with_prefix("weights", run.named) | with_prefix("ema", run.average.averages)
     tensors |= with_prefix("optimizer", run.optimizers.state_tensors())
     tensors = run.processes.gathered(tensors)
     if run.processes.is_first:

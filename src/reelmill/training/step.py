@@ -24,11 +24,10 @@ def optimizer_step(run: Run, step: int) -> dict[str, Tensor | float]:
     coarse = step < run.coarse_steps
     guided = guidance.share_at(settings.guidance, step, run.num_steps)
     loss = sum(_backward(run, _draw(run, number, coarse, guided), last=number == numbers[-1]) for number in numbers)
-    named = run.denoiser.parameters()
-    grad_norm = torch.nn.utils.clip_grad_norm_(named.values(), settings.max_grad_norm)
+    grad_norm = torch.nn.utils.clip_grad_norm_(run.named.values(), settings.max_grad_norm)
     scale = rate_scale(step, run.num_steps, settings.warmup_steps, settings.schedule)
     run.optimizers.step(scale)
-    run.average.update(named, step)
+    run.average.update(run.named, step)
     return {"loss": loss, "learning_rate": settings.learning_rate * scale, "grad_norm": whole(grad_norm)}
 
 
