@@ -1,7 +1,7 @@
 """What the training loop adds to forward, backward and optimizer, and what MLflow adds to the loop.
 
 Run in a workspace whose stage `encode` has run: python -m benchmarks.overhead [rounds, 2 or more, 5 by default]. An epoch of params.yaml's
-model three times a round. First the loop, which reads and noises clips, clips gradients, averages weights and checks every loss,
+model several times a round. First the loop, which reads and noises clips, clips gradients, averages weights and checks every loss,
 and after each of its groups of ten steps as many bare ones on batches made beforehand: neighbours in time, for the machine's speed
 changes by more than what is looked for. Then the loop by itself, and the loop with its MLflow run in a store of its own; what
 that process computes meanwhile, its start and end included, is told beside. Medians; the first groups, validation, previews and
@@ -82,9 +82,9 @@ def main() -> None:
             bare += turns.bare[WARM_UP:]
             beside += turns.seconds[WARM_UP:]
             loop.append(alone(params, directory / "loop", NoLog()))
-            cpu_s = children_cpu_s()
             with TrainingLog(params, run_key=f"overhead-{os.getpid()}-{number}") as log:
                 tracked.append(alone(params, directory / "tracked", log))
+                cpu_s = children_cpu_s()  # of those that read the held-out clips; MLflow's process ends with the log
             sender.append(children_cpu_s() - cpu_s)
     print(f"batches of {params.train.batch_size}, {rounds} rounds of an epoch; ms a step")
     print(
@@ -102,7 +102,7 @@ def ratios(ours: list[float], theirs: list[float]) -> str:
 
 
 def children_cpu_s() -> float:
-    """What processes that were started and have ended have computed."""
+    """What processes that were started from here and have ended have computed."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 

@@ -37,6 +37,7 @@ REFERENCE = {
     "train.coarse_share": 0.0,
     "train.optimizer": "adamw",
     "train.schedule": "constant",
+    "train.warmup_steps": 0,  # its default schedule has none
     "train.ema_decay": 0.0,
     "train.guidance.share": 0.0,
     "sampling.guidance_scale": 2.5,  # what suits a model whose guidance was not trained
@@ -129,9 +130,9 @@ def main() -> None:
 
 
 def measured_steps(coarse: int, last: int) -> list[int]:
-    """Where ours is measured: evenly through the coarse steps, and through the rest."""
+    """Where ours is measured: the closer the earlier, for colours come soon; with coarse steps evenly through these, and through the rest."""
     if not coarse:
-        return [last * k // MEASUREMENTS for k in range(1, MEASUREMENTS + 1)]
+        return [last * k**2 // MEASUREMENTS**2 for k in range(1, MEASUREMENTS + 1)]
     half = MEASUREMENTS // 2
     parts = range(1, half + 1)
     return [coarse * k // half for k in parts] + [coarse + (last - coarse) * k // half for k in parts]

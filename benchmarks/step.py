@@ -1,4 +1,5 @@
-"""A training step of ours beside one written the way diffusers' train_cogvideox_lora.py does it: time and peak memory.
+"""A training step of ours beside one written the way diffusers' train_cogvideox_lora.py does it: time, peak memory, and how much
+of the rate of large matrix products it comes to.
 
 Run: python -m benchmarks.step [timed steps, 6 by default]. Same transformer, batch, precision and number of clips. That script
 encodes each batch's captions in the loop, padded to 226 tokens, and holds all latents in memory; ours maps latents that are
@@ -13,15 +14,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 
 import torch
 from diffusers import CogVideoXDDIMScheduler
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from benchmarks.workspace import ROOT
-from reelmill.compute import autocast, generator
-from reelmill.config import Params, load_params
+from reelmill.compute import autocast, choose_attention, generator
+from reelmill.config import Params, Precision, load_params
 from reelmill.data.latents import BatchOrder, LatentClips, LatentsInfo
 from reelmill.data.samples.captions import caption, num_phrasings
 from reelmill.models import autoencoder
@@ -37,6 +40,7 @@ from reelmill.training.run import Run
 from reelmill.training.step import optimizer_step
 
 ROUNDS, WARM_UP = 2, 2
+MATRIX_SIDE, MATRIX_TIMES = 2048, 20
 VARIANTS = {  # with what each is compared
     "theirs": ("all weights, as train_cogvideox_lora.py does it", "theirs"),
     "frozen": ("ours, frozen text encoder", "theirs"),
@@ -89,7 +93,12 @@ def main() -> None:
     seconds = {variant: median(row["seconds"] for row in rows) for variant, rows in found.items()}
     for variant, (name, other) in VARIANTS.items():
         peak, ratio = max(row["peak_mb"] for row in found[variant]), seconds[other] / seconds[variant]
-        print(f"  {name:46} {seconds[variant]:6.3f} s/step  {ratio:5.2f} times as fast  peak {peak:5.0f} MB")
+        reached = median(row["gflop_s"] for row in found[variant])
+        share = median(row["gflop_s"] / row["matmul_gflop_s"] for row in found[variant])
+        print(
+            f"  {name:46} {seconds[variant]:6.3f} s/step  {ratio:5.2f} times as fast  peak {peak:5.0f} MB  "
+            f"{reached:4.0f} GFLOP/s, {share:.0%} of a product of {MATRIX_SIDE} x {MATRIX_SIDE}"
+        )
 
 
 def child(variant: str, path: Path, steps: int) -> dict:
@@ -99,10 +108,11 @@ def child(variant: str, path: Path, steps: int) -> dict:
 
 
 def measure(variant: str, path: Path, steps: int) -> None:
-    """Time steps; prints seconds a step and the peak memory in MB."""
+    """Time steps; prints seconds a step, their share of the rate of large products, and the peak memory in MB."""
     params, lora = load_params(ROOT / "presets/default.yaml"), variant.startswith("lora")
     # Whole latents, as theirs are: a coarse step costs two fifths.
-    changes = {"coarse_share": 0.0} | ({"optimizer": "adamw"} if lora else {})
+    unguided = params.train.guidance.model_copy(update={"share": 0.0})
+    changes = {"coarse_share": 0.0, "guidance": unguided} | ({"optimizer": "adamw"} if lora else {})
     params = params.model_copy(update={"train": params.train.model_copy(update=changes)})
     step = theirs(params, path, lora) if "theirs" in variant else ours(params, path, variant)
     for number in range(WARM_UP):
@@ -113,7 +123,44 @@ def measure(variant: str, path: Path, steps: int) -> None:
         step(number)
         times.append(time.monotonic() - start)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"seconds": median(times), "peak_mb": peak}))
+    gflop_s = flop_of(partial(step, WARM_UP + steps)) / median(times) / 1e9
+    rate = matmul_rate(params.train.precision)
+    print(json.dumps({"seconds": median(times), "peak_mb": peak, "gflop_s": gflop_s, "matmul_gflop_s": rate}))
+
+
+def flop_of(work: Callable[[], object]) -> int:
+    """Additions and multiplications of matrix products and convolutions; what goes element by element is not counted."""
+    with FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as counter:
+        work()
+    return counter.get_total_flops()
+
+
+def attention_flop(q, k, v, *_, out_shape=None, **__) -> int:
+    """Of torch's fused attention, from the shapes of queries, keys and values."""
+    return sdpa_flop_count(q, k, v)
+
+
+def attention_backward_flop(gradient, q, k, v, *_, out_shape=None, **__) -> int:
+    """Of its backward pass."""
+    return sdpa_backward_flop_count(gradient, q, k, v)
+
+
+CPU_ATTENTION = {  # which torch's counter does not know
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention_flop,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: attention_backward_flop,
+}
+
+
+def matmul_rate(precision: Precision) -> float:
+    """GFLOP/s of a large matrix product as a step computes its own."""
+    with autocast(torch.device("cpu"), precision):
+        matrix, times = torch.randn(MATRIX_SIDE, MATRIX_SIDE), []
+        matrix = matrix @ matrix  # in the precision that products come out in: no conversion is timed
+        for _ in range(MATRIX_TIMES):
+            start = time.monotonic()
+            matrix @ matrix
+            times.append(time.monotonic() - start)
+    return 2 * MATRIX_SIDE**3 / median(times) / 1e9
 
 
 def shape_of(params: Params) -> tuple[int, int, int, int]:
@@ -151,6 +198,7 @@ def ours(params: Params, path: Path, variant: str) -> Callable[[int], object]:
     info = LatentsInfo(shape_of(params), 1.0, params.data.num_frames, temporal, "cogvideox", "", "", 0, "", "")
     clips = Clips(path, shape_of(params), params.samples.num_train_clips, text, info)
     named, settings = denoiser.parameters(), params.train
+    choose_attention(torch.device("cpu"), settings.precision, denoiser.video_tokens(shape_of(params)))
     optimizers = Optimizers(
         named,
         settings.optimizer,

@@ -1,7 +1,8 @@
 """Clips a second: drawing and writing, decoding and validating beside bare PyAV, encoding; and whether memory stays flat.
 
-Run: python -m benchmarks.throughput [clips, 400 by default] [more clips, to compare]. Each line is the median of three runs,
-the ratios are of neighbours in time. With 3000 30000 it tells whether time is linear and memory flat (20 minutes and more).
+Run: python -m benchmarks.throughput [clips, 400 by default] [more clips, to compare]. Validation's figures are medians of three
+runs, its ratios of neighbours in time; drawing and encoding run once, each in a process of its own. With 3000 30000 it tells
+whether time is linear and memory flat (20 minutes and more).
 """
 
 import itertools
@@ -37,19 +38,23 @@ def main() -> None:
         directory = Path(name)
         for count in counts:
             print(f"{count} clips of {params.samples.resolution_px} px, {params.samples.num_frames} frames")
-            small = samples_of(params, count, directory / f"samples-{count}")
+            small = draw(count, directory / f"samples-{count}")
             compare_decoding("64 px", small, params, single=True)
-            encode(count, small)
+            print(f"  encoded              {alone('encode_files', count, small[0].parent)}")
         compare_decoding("720p", hd_recordings(directory / "hd"), params, single=False)
 
 
-def samples_of(params: Params, count: int, directory: Path) -> list[Path]:
+def draw(count: int, directory: Path) -> list[Path]:
     """Draw and write clips; returns their files."""
-    settings = params.samples.model_copy(update={"num_train_clips": count})
-    seconds, peak = timed(partial(make_samples, settings, directory))
-    files = sorted(directory.glob("*.mp4"))
-    print(f"  drawn and written    {len(files) / seconds:8.0f} clips/s   peak {peak:.0f} MB")
-    return files
+    print(f"  drawn and written    {alone('draw_samples', count, directory)}")
+    return sorted(directory.glob("*.mp4"))
+
+
+def draw_samples(count: int, folder: str) -> None:
+    """The make-samples stage's work; prints the rate and the peak memory."""
+    settings = load_params(ROOT / "presets/default.yaml").samples.model_copy(update={"num_train_clips": count})
+    seconds = timed(partial(make_samples, settings, Path(folder)))
+    tell(sum(1 for _ in Path(folder).glob("*.mp4")) / seconds)
 
 
 def hd_recordings(directory: Path) -> list[Path]:
@@ -71,8 +76,8 @@ def compare_decoding(name: str, files: list[Path], params: Params, single: bool)
     jobs = [Job(str(path), single, params.data, 1) for path in files]
     bare, ours = [], []
     for _ in range(ROUNDS):
-        bare.append(timed(partial(drain, decode, files))[0])
-        ours.append(timed(partial(drain, examine, jobs))[0])
+        bare.append(timed(partial(drain, decode, files)))
+        ours.append(timed(partial(drain, examine, jobs)))
     rate = len(files) / median(ours)
     ratio = median(b / o for b, o in zip(bare, ours, strict=True))
     print(
@@ -92,20 +97,6 @@ def drain(function: Callable, items: list) -> None:
         pass
 
 
-def encode(count: int, files: list[Path]) -> None:
-    """The encode stage's work on the clips, in a process of its own for its peak memory."""
-    code = "import sys; from benchmarks.throughput import encode_files; encode_files(int(sys.argv[1]), sys.argv[2])"
-    start = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(count), str(files[0].parent)],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    print(f"  encoded              {done.stdout.strip()}   whole process {time.monotonic() - start:.0f} s")
-
-
 def encode_files(count: int, folder: str) -> None:
     """Decode and encode clips batch by batch, as the stage does; prints the rate and the peak memory."""
     import torch
@@ -121,8 +112,7 @@ def encode_files(count: int, folder: str) -> None:
     while batch := list(itertools.islice(frames, params.encode.batch_size)):
         with torch.no_grad(), autocast(device, params.encode.precision):
             model.encode(to_model(np.stack(batch)))
-    rate = count / (time.monotonic() - start)
-    print(f"{rate:8.1f} clips/s   peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
+    tell(count / (time.monotonic() - start))
 
 
 def read_frames(path: Path) -> np.ndarray:
@@ -130,12 +120,24 @@ def read_frames(path: Path) -> np.ndarray:
     return read_video(path)[0]
 
 
-def timed(work: Callable[[], object]) -> tuple[float, float]:
-    """Seconds, and the peak memory in MB of this process and its largest child so far."""
+def alone(function: str, count: int, directory: Path) -> str:
+    """What a function of this file prints in a process of its own: peaks of memory are those of a process's whole life."""
+    code = f"import sys; from benchmarks.throughput import {function}; {function}(int(sys.argv[1]), sys.argv[2])"
+    command = [sys.executable, "-c", code, str(count), str(directory)]
+    return subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+
+def tell(rate: float) -> None:
+    """Print clips a second, and the peak memory in MB of this process and of the largest that it started."""
+    peaks = [resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    print(f"{rate:8.1f} clips/s   peak {peaks[0]:.0f} MB, of a worker {peaks[1]:.0f} MB")
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Seconds."""
     start = time.monotonic()
     work()
-    peaks = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return time.monotonic() - start, sum(peaks) / 1024
+    return time.monotonic() - start
 
 
 if __name__ == "__main__":

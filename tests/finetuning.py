@@ -32,6 +32,7 @@ SMALL = {
     "train.ema_decay": 0.5,
     "train.validation_clips": 1,
     "train.accuracy_videos": 0,
+    "train.guidance.share": 0.0,  # as the presets for pretrained models have it
     "train.save_every_steps": 3,
     "train.preview_every_steps": 6,
     "sampling.num_inference_steps": 2,

@@ -230,10 +230,13 @@ class Loss(Section):
 
 
 class Guidance(Section):
-    """Predictions that are trained as a sampler's guidance makes them: `reelmill.training.guidance`."""
+    """Predictions that are trained as a sampler's guidance makes them: `reelmill.training.guidance`.
+
+    ``share`` and ``start`` are shares, from 0 to 1, of the clips and of the steps; a scale of 1 would be no guidance.
+    """
 
     share: Share
-    scale: Annotated[float, Field(ge=1)]
+    scale: Annotated[float, Field(gt=1)]
     start: Annotated[float, Field(ge=0, lt=1)]
 
 

@@ -69,6 +69,19 @@ def test_setting_that_does_not_fit_the_source_is_named_with_the_right_value(para
         open_base(params(**values), COMPRESSION)
 
 
+def test_distilled_model_is_not_trained_as_guided(params, tmp_path):
+    source = save_tiny_pipeline("hunyuan_video", tmp_path / "hunyuan")
+    own = {
+        "model__family": "hunyuan_video",
+        "model__source": str(source),
+        "train__objective": "flow",
+        "train__shift": 7.0,
+    }
+    with pytest.raises(UserError, match=r"train.guidance.share: 0.1: .*hunyuan is distilled: .*set it to 0"):
+        open_base(params(**own), COMPRESSION)
+    open_base(params(**own, train__guidance__share=0.0), COMPRESSION)
+
+
 def with_coarse_patches(params):
     """The settings, whose source takes multiples of 16 now; the settings' rules do not know it."""
     config = Path(params.model.source) / "transformer/config.json"

@@ -2,11 +2,14 @@
 
 import pytest
 import torch
-from training.short_run import first_steps, params_with
+from training.short_run import AUTOENCODER, LATENTS, Heard, first_steps, params_with
 
 from reelmill import diffusion
 from reelmill.config import Guidance, load_params
+from reelmill.models.pretrained import load_autoencoder
 from reelmill.training import guidance
+from reelmill.training.heldout import HeldOut
+from reelmill.training.loop import train
 from reelmill.training.step import optimizer_step
 
 BATCH, SHAPE, TOKENS = 6, (2, 4, 8, 8), 5
@@ -99,12 +102,14 @@ def test_a_guided_clips_loss_weighs_one_over_the_scale():
 def test_guidance_is_trained_from_its_start_on():
     settings = Guidance(share=0.3, scale=6.0, start=0.75)
     assert [guidance.share_at(settings, step, 8) for step in range(8)] == [0.0] * 6 + [0.3] * 2
+    late = settings.model_copy(update={"start": 0.99})
+    assert [guidance.share_at(late, step, 3) for step in range(3)] == [0.0, 0.0, 0.3]  # or nothing could be published
 
 
 def test_no_checkpoint_is_published_from_before_guidance_is_trained():
     settings = Guidance(share=0.3, scale=6.0, start=0.75)
-    assert [guidance.is_done(settings, steps, 8) for steps in (1, 6, 7, 8)] == [False, False, True, True]
-    assert guidance.is_done(settings.model_copy(update={"share": 0.0}), 1, 8)
+    assert [guidance.may_publish(settings, steps, 8) for steps in (1, 6, 7, 8)] == [False, False, True, True]
+    assert guidance.may_publish(settings.model_copy(update={"share": 0.0}), 1, 8)
 
 
 def test_weights_that_may_not_be_published_are_kept_and_never_the_best(in_trained, tmp_path):
@@ -114,6 +119,17 @@ def test_weights_that_may_not_be_published_are_kept_and_never_the_best(in_traine
         run.checkpoints.add(step, figures, run.denoiser, run.autoencoder, lambda: run.trained_text, publishable=done)
     assert run.checkpoints.best == {"step": 2, "loss": 0.5}
     assert [path.name[-1] for path in run.checkpoints.all()] == ["2", "3", "4"]  # the newest two and the best
+
+
+def test_training_publishes_no_checkpoint_from_before_guidance(in_trained, tmp_path, monkeypatch):
+    losses = iter([0.1, 0.3, 0.2])  # of three epochs, and guidance starts in the second
+    params = params_with(
+        tmp_path, {"train.guidance.start": 0.5, "train.preview_every_steps": 0, "train.accuracy_videos": 0}
+    )
+    monkeypatch.setattr(HeldOut, "losses", lambda *_: {"loss": next(losses)})
+    checkpoints, record = train(params, LATENTS, load_autoencoder(AUTOENCODER), None, tmp_path, Heard())
+    assert [row["validation_loss"] for row in record.validation] == [0.1, 0.3, 0.2]
+    assert checkpoints.best == {"step": 18, "loss": 0.2}
 
 
 @pytest.mark.parametrize("objective", ["flow", "flow_clean", "v_prediction"])

@@ -7,7 +7,7 @@ from reelmill.compute import generator
 from reelmill.errors import UserError
 from reelmill.training import optimizers
 from reelmill.training.ema import ScheduleFreeAverage, averages_of
-from reelmill.training.optimizers import Muon, Optimizers, orthogonalise, rate_scale, require_optimizer
+from reelmill.training.optimizers import Muon, Optimizers, clip_gradients, orthogonalise, rate_scale, require_optimizer
 
 
 def test_orthogonalise_brings_singular_values_near_one():
@@ -23,6 +23,25 @@ def test_orthogonalise_keeps_the_singular_vectors():
     rotated = u.mT @ orthogonalise(matrix, torch.float32) @ vh.mT
     off = rotated - torch.diag_embed(rotated.diagonal(dim1=-2, dim2=-1))
     assert off.abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.0000001, 0.5, 1e-3, 2.0, float("inf"), float("nan")])
+def test_gradients_are_clipped_to_the_bytes_of_torch(factor):
+    """At, just above, far above and below the limit, and where they are no numbers."""
+    ours, theirs = ([torch.nn.Parameter(torch.zeros(5, 7)) for _ in range(3)] for _ in range(2))
+    for index, (mine, other) in enumerate(zip(ours[:2], theirs[:2], strict=True)):  # the third has none
+        mine.grad = torch.randn(5, 7, generator=generator("clipped", index)) * factor
+        other.grad = mine.grad.clone()
+    limit = float(
+        torch.linalg.vector_norm(
+            torch.stack([torch.randn(5, 7, generator=generator("clipped", index)) for index in (0, 1)])
+        )
+    )
+    torch.testing.assert_close(
+        clip_gradients(ours, limit), torch.nn.utils.clip_grad_norm_(theirs, limit), rtol=0, atol=0, equal_nan=True
+    )
+    for mine, other in zip(ours[:2], theirs[:2], strict=True):
+        torch.testing.assert_close(mine.grad, other.grad, rtol=0, atol=0, equal_nan=True)
 
 
 def test_muon_matches_torch_on_matrices():

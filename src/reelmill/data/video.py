@@ -7,7 +7,7 @@ without a word.
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
@@ -46,7 +46,7 @@ class Frame:
     duration_s: float  # 0.0 where the file does not say
     turns: int  # quarter turns counter-clockwise that bring it upright
     pixel_aspect: float  # width of a pixel over its height, before rotation
-    scalers: Scalers  # the recording's
+    scalers: Scalers = field(repr=False, compare=False)  # the recording's
     scene: int = 0  # scenes are numbered by `reelmill.data.windows`
 
     @property

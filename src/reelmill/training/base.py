@@ -87,13 +87,14 @@ def open_base(params: Params, compression: tuple[int, int], weights: bool = True
 
     Raises:
         UserError: when it is missing, not whole, of another family or two transformers, or when the objective,
-            the text length or the shape of the clips is not one that it can be trained with.
+            guidance, the text length or the shape of the clips is not one that it can be trained with.
     """
     if params.model.source is None:
         return None
     family = FAMILIES[params.model.family]
     base = Base(family, params.model.source, open_source(params.model.source, family, weights))
     _check_objective(base, params)
+    _check_guidance(base, params)
     asked = params.model.text_encoder.max_tokens
     length = family.max_tokens(base.transformer_config, asked)
     if asked != length:
@@ -113,6 +114,15 @@ def publish_scheduler(params: Params, base: Base | None) -> SchedulerMixin:
         return base.scheduler
     passes_sigmas = FAMILIES[params.model.family].passes_sigmas
     return diffusion.scheduler(params.train.objective, params.sampling.scheduler, params.train.shift, passes_sigmas)
+
+
+def _check_guidance(base: Base, params: Params) -> None:
+    share = params.train.guidance.share
+    if share and base.transformer_config.get("guidance_embeds"):
+        raise UserError(
+            f"train.guidance.share: {share:g}: {base.source} is distilled: it is told the guidance and never predicts twice, "
+            "so there is nothing to train so; set it to 0"
+        )
 
 
 def _check_objective(base: Base, params: Params) -> None:

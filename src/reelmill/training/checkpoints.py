@@ -17,7 +17,7 @@ FIGURES = "figures.json"
 
 
 class Checkpoints:
-    """The newest ``keep`` checkpoints of a run and the one with the lowest validation loss."""
+    """The newest ``keep`` checkpoints of a run and, of those that may be published, the one with the lowest validation loss."""
 
     def __init__(self, directory: Path, keep: int, scheduler: SchedulerMixin, lora_of: Base | None):
         """``lora_of``: the pipeline whose adapter is trained, None where all weights are."""

@@ -24,11 +24,11 @@ BELOW = (
 
 
 def share_at(settings: Guidance, step: int, num_steps: int) -> float:
-    """``share`` from the step on that ``start`` says, and none before."""
-    return settings.share if step >= settings.start * num_steps else 0.0
+    """``share`` from the step on that ``start`` says, the last one at the latest, and none before."""
+    return settings.share if step >= min(settings.start * num_steps, num_steps - 1) else 0.0
 
 
-def is_done(settings: Guidance, steps: int, num_steps: int) -> bool:
+def may_publish(settings: Guidance, steps: int, num_steps: int) -> bool:
     """Whether weights after ``steps`` may be published: not before they have begun to learn what they are asked to stand."""
     return not settings.share or share_at(settings, steps - 1, num_steps) > 0
 

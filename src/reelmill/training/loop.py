@@ -146,8 +146,8 @@ def _validate(run: Run, denoiser: Denoiser, step: int) -> None:
     measured |= run.accuracy.measure(_sampling_pipeline(run, denoiser), run.frozen_text)
     figures = {f"validation_{key}": value for key, value in measured.items()}
     run.record.validation.append({"step": step, "epoch": round(step / run.steps_per_epoch, 3), **figures})
-    done = guidance.is_done(run.params.train.guidance, step, run.num_steps)
-    run.checkpoints.add(step, figures, denoiser, run.autoencoder, lambda: _text_parts(run), publishable=done)
+    publishable = guidance.may_publish(run.params.train.guidance, step, run.num_steps)
+    run.checkpoints.add(step, figures, denoiser, run.autoencoder, lambda: _text_parts(run), publishable)
     run.log.metrics(step, figures)
     run.log.checkpoint(step, figures, run.checkpoints.path(step))
 

@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from importlib.util import find_spec
 from typing import Literal
 
@@ -19,6 +19,7 @@ from reelmill.training.sharding import spread_like, whole
 # Coefficients of the quintic iteration, Jordan et al. 2024 (Muon), and its number of steps.
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_STEPS = 5
+CLIP_EPSILON = 1e-6  # what torch adds to the gradients' length
 BETAS = (0.9, 0.99)  # of AdamW in all its forms
 GROUP = "group"  # before the names of state that belongs to a group of parameters and to none alone
 GROUP_STATE = ("k", "weight_sum", "lr_max")  # of schedule-free AdamW: its step, and the weights of its average
@@ -148,6 +149,19 @@ class Optimizers:
             if tensor.shape == parameter.shape:
                 tensor = spread_like(tensor, parameter)
             owner[id(parameter)].state[parameter][slot] = tensor.item() if counts else tensor.to(parameter.device)
+
+
+def clip_gradients(parameters: Collection[Tensor], max_norm: float) -> Float[Tensor, ""]:
+    """Shorten all gradients together to ``max_norm`` where they are longer; returns how long they were.
+
+    `torch.nn.utils.clip_grad_norm_` multiplies shorter ones by 1: one more pass over memory in most steps.
+    A CPU knows at once whether they are; to ask a GPU would be to wait for it.
+    """
+    norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+    length = whole(norm)
+    if length.device.type != "cpu" or not length + CLIP_EPSILON <= max_norm:
+        torch.nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
+    return length
 
 
 def require_optimizer(kind: OptimizerName) -> None:

@@ -11,9 +11,8 @@ from reelmill import diffusion
 from reelmill.compute import autocast, generator
 from reelmill.models.family import Text
 from reelmill.training import guidance, losses
-from reelmill.training.optimizers import rate_scale
+from reelmill.training.optimizers import clip_gradients, rate_scale
 from reelmill.training.run import Run
-from reelmill.training.sharding import whole
 
 
 def optimizer_step(run: Run, step: int) -> dict[str, Tensor | float]:
@@ -24,11 +23,11 @@ def optimizer_step(run: Run, step: int) -> dict[str, Tensor | float]:
     coarse = step < run.coarse_steps
     guided = guidance.share_at(settings.guidance, step, run.num_steps)
     loss = sum(_backward(run, _draw(run, number, coarse, guided), last=number == numbers[-1]) for number in numbers)
-    grad_norm = torch.nn.utils.clip_grad_norm_(run.named.values(), settings.max_grad_norm)
+    grad_norm = clip_gradients(run.named.values(), settings.max_grad_norm)
     scale = rate_scale(step, run.num_steps, settings.warmup_steps, settings.schedule)
     run.optimizers.step(scale)
     run.average.update(run.named, step)
-    return {"loss": loss, "learning_rate": settings.learning_rate * scale, "grad_norm": whole(grad_norm)}
+    return {"loss": loss, "learning_rate": settings.learning_rate * scale, "grad_norm": grad_norm}
 
 
 @dataclass(frozen=True)
