@@ -71,6 +71,8 @@ class Turns(Speed):
 def main() -> None:
     """Print the table."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    if rounds < 2:
+        sys.exit(f"rounds: {rounds}: ratios have a spread from 2 rounds on")
     params = quiet(load_params())
     bare, beside, loop, tracked, sender = ([] for _ in range(5))
     with tempfile.TemporaryDirectory() as name:

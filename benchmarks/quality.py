@@ -26,9 +26,7 @@ from reelmill.training.step import optimizer_step
 from reelmill.training.worker import NoLog
 
 LATENTS, AUTOENCODER = Path("data/latents"), Path("models/autoencoder")
-MEASUREMENTS = (
-    8  # of ours; where it has coarse steps, half before they end and half after; the reference's come at the same times
-)
+MEASUREMENTS = 8  # of ours; the reference's come at the same times
 MEASURED = {"train.validation_clips": 16, "train.accuracy_videos": 32}
 REFERENCE = {
     "train.objective": "v_prediction",
@@ -110,7 +108,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder)
         ours = Training("params.yaml", settings(directory, {**MEASURED, **epochs}), directory, frozen_text=False)
-        for due in measured_steps(ours.run.coarse_steps, ours.run.num_steps):
+        for due in measured_steps(ours.run.num_steps):
             ours.go_on(step=due)
         times = [point.seconds for point in ours.points]
         references = [reference(rate, directory) for rate in RATES]
@@ -129,13 +127,9 @@ def main() -> None:
         print(compared(f"colour {level:g}", color_above(level), ours, best))
 
 
-def measured_steps(coarse: int, last: int) -> list[int]:
-    """Where ours is measured: the closer the earlier, for colours come soon; with coarse steps evenly through these, and through the rest."""
-    if not coarse:
-        return [last * k**2 // MEASUREMENTS**2 for k in range(1, MEASUREMENTS + 1)]
-    half = MEASUREMENTS // 2
-    parts = range(1, half + 1)
-    return [coarse * k // half for k in parts] + [coarse + (last - coarse) * k // half for k in parts]
+def measured_steps(last: int) -> list[int]:
+    """Where ours is measured: the closer the earlier, for colours come soon."""
+    return [last * k**2 // MEASUREMENTS**2 for k in range(1, MEASUREMENTS + 1)]
 
 
 def settings(directory: Path, changes: Mapping[str, object]) -> Params:

@@ -20,11 +20,11 @@ from statistics import median
 
 import torch
 from diffusers import CogVideoXDDIMScheduler
-from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
+from benchmarks.rate import MATRIX_SIDE, flop_of, matmul_rate
 from benchmarks.workspace import ROOT
 from reelmill.compute import autocast, choose_attention, generator
-from reelmill.config import Params, Precision, load_params
+from reelmill.config import Params, load_params
 from reelmill.data.latents import BatchOrder, LatentClips, LatentsInfo
 from reelmill.data.samples.captions import caption, num_phrasings
 from reelmill.models import autoencoder
@@ -40,7 +40,6 @@ from reelmill.training.run import Run
 from reelmill.training.step import optimizer_step
 
 ROUNDS, WARM_UP = 2, 2
-MATRIX_SIDE, MATRIX_TIMES = 2048, 20
 VARIANTS = {  # with what each is compared
     "theirs": ("all weights, as train_cogvideox_lora.py does it", "theirs"),
     "frozen": ("ours, frozen text encoder", "theirs"),
@@ -126,41 +125,6 @@ def measure(variant: str, path: Path, steps: int) -> None:
     gflop_s = flop_of(partial(step, WARM_UP + steps)) / median(times) / 1e9
     rate = matmul_rate(params.train.precision)
     print(json.dumps({"seconds": median(times), "peak_mb": peak, "gflop_s": gflop_s, "matmul_gflop_s": rate}))
-
-
-def flop_of(work: Callable[[], object]) -> int:
-    """Additions and multiplications of matrix products and convolutions; what goes element by element is not counted."""
-    with FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as counter:
-        work()
-    return counter.get_total_flops()
-
-
-def attention_flop(q, k, v, *_, out_shape=None, **__) -> int:
-    """Of torch's fused attention, from the shapes of queries, keys and values."""
-    return sdpa_flop_count(q, k, v)
-
-
-def attention_backward_flop(gradient, q, k, v, *_, out_shape=None, **__) -> int:
-    """Of its backward pass."""
-    return sdpa_backward_flop_count(gradient, q, k, v)
-
-
-CPU_ATTENTION = {  # which torch's counter does not know
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention_flop,
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: attention_backward_flop,
-}
-
-
-def matmul_rate(precision: Precision) -> float:
-    """GFLOP/s of a large matrix product as a step computes its own."""
-    with autocast(torch.device("cpu"), precision):
-        matrix, times = torch.randn(MATRIX_SIDE, MATRIX_SIDE), []
-        matrix = matrix @ matrix  # in the precision that products come out in: no conversion is timed
-        for _ in range(MATRIX_TIMES):
-            start = time.monotonic()
-            matrix @ matrix
-            times.append(time.monotonic() - start)
-    return 2 * MATRIX_SIDE**3 / median(times) / 1e9
 
 
 def shape_of(params: Params) -> tuple[int, int, int, int]:

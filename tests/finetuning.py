@@ -32,7 +32,6 @@ SMALL = {
     "train.ema_decay": 0.5,
     "train.validation_clips": 1,
     "train.accuracy_videos": 0,
-    "train.guidance.share": 0.0,  # as the presets for pretrained models have it
     "train.save_every_steps": 3,
     "train.preview_every_steps": 6,
     "sampling.num_inference_steps": 2,
@@ -47,7 +46,7 @@ SMALL = {
 PRETRAINED = {
     "cogvideox": {"train.objective": "v_prediction", "train.shift": 3.0},
     "wan": {"train.objective": "flow", "train.shift": 3.0},
-    "hunyuan_video": {"train.objective": "flow", "train.shift": 7.0},
+    "hunyuan_video": {"train.objective": "flow", "train.shift": 7.0, "train.guidance.share": 0.0},  # it is distilled
 }
 
 

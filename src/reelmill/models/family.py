@@ -140,6 +140,10 @@ class Family(ABC):
     def patch_sizes(self, config: Mapping[str, Any]) -> tuple[int, int]:
         """Latent frames and latent pixels of a side that make up a token, by a transformer's configuration."""
 
+    def is_distilled(self, config: Mapping[str, Any]) -> bool:
+        """Whether a transformer of this configuration is told the guidance's scale, and so never asked without the caption."""
+        return False
+
     def guidance_arguments(self, config: Mapping[str, Any], scale: float) -> dict[str, Any]:
         """Guidance of ``scale`` as arguments of the pipeline's call with one prompt, by a transformer's configuration."""
         return {"guidance_scale": scale}

@@ -156,9 +156,13 @@ class HunyuanVideo(Family):
             **{f"negative_{name}": empty[key] for key, name in names.items()},
         }
 
+    def is_distilled(self, config: Mapping[str, Any]) -> bool:
+        """As the published model is; one from scratch is not."""
+        return config["guidance_embeds"]
+
     def guidance_arguments(self, config: Mapping[str, Any], scale: float) -> dict[str, Any]:
         """A distilled model is told the scale; any other is asked twice."""
-        if config["guidance_embeds"]:
+        if self.is_distilled(config):
             return {"guidance_scale": scale}
         return {"guidance_scale": 1.0, "true_cfg_scale": scale, "negative_prompt": ""}
 
@@ -171,7 +175,8 @@ class HunyuanVideo(Family):
         stride: int = 1,
     ) -> Float[Tensor, "b t c h w"]:
         """The velocity."""
-        guidance = noisy.new_full((len(noisy),), TRAINING_GUIDANCE) if transformer.config.guidance_embeds else None
+        distilled = self.is_distilled(transformer.config)
+        guidance = noisy.new_full((len(noisy),), TRAINING_GUIDANCE) if distilled else None
         prediction = transformer(
             hidden_states=rearrange(noisy, "b t c h w -> b c t h w"),
             timestep=timestep,

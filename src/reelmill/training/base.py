@@ -118,7 +118,7 @@ def publish_scheduler(params: Params, base: Base | None) -> SchedulerMixin:
 
 def _check_guidance(base: Base, params: Params) -> None:
     share = params.train.guidance.share
-    if share and base.transformer_config.get("guidance_embeds"):
+    if share and base.family.is_distilled(base.transformer_config):
         raise UserError(
             f"train.guidance.share: {share:g}: {base.source} is distilled: it is told the guidance and never predicts twice, "
             "so there is nothing to train so; set it to 0"

@@ -18,9 +18,8 @@ from reelmill import diffusion
 from reelmill.config import Guidance, Train
 from reelmill.models.family import Text
 
-BELOW = (
-    0.8  # noise level, as rectified flow counts: above it the layout is being decided, and strong guidance does good
-)
+# Noise level, as rectified flow counts: above it the layout is being decided, and strong guidance does good.
+BELOW = 0.8
 
 
 def share_at(settings: Guidance, step: int, num_steps: int) -> float:

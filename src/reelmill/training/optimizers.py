@@ -1,4 +1,4 @@
-"""Optimizers and their learning-rate schedule, counted in optimizer steps."""
+"""What makes a step of gradients: clipping, optimizers, and their learning-rate schedule, counted in optimizer steps."""
 
 import math
 from collections import defaultdict

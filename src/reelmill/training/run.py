@@ -60,9 +60,8 @@ class Run:
     accuracy: PromptAccuracy | None
     denoiser: Denoiser  # what is trained
     named: dict[str, nn.Parameter]  # its trained parameters: collected once, for each step needs them
-    validated: (
-        Denoiser | None
-    )  # what is validated and saved: the same, or a whole copy where weights are spread; the first process's
+    # What is validated and saved: the same, or a whole copy where weights are spread; the first process's.
+    validated: Denoiser | None
     predict: Callable[..., Tensor]
     processes: Processes
     autoencoder: Any
